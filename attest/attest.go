@@ -7,6 +7,13 @@
 // against given roots and collateral at a given time, which yields Claims; a Policy then turns Claims into a Verdict.
 // Everything here is pure: no network, no clock, no package-level state. The packages dcap and snp verify one kind of
 // evidence each; package collateral fetches what they need.
+//
+// Invariants:
+//   - A refusal carries every reason found, never only the first, each with the wanted and the measured value and, where
+//     one exists, the policy change that would accept. The order of the reasons is stable.
+//   - Claims come from signed bytes only. Claims inside a Refusal explain it; they are never a basis for acceptance.
+//   - NotSupported is never accepted, listed or not. A grace never covers Revoked.
+//   - Parsing trusts no length and never panics.
 package attest
 
 import "time"
@@ -36,6 +43,10 @@ const (
 	Revoked                            TCBStatus = "Revoked"
 	TDRelaunchAdvised                  TCBStatus = "TDRelaunchAdvised"
 	TDRelaunchAdvisedConfigurationNeed TCBStatus = "TDRelaunchAdvisedConfigurationNeeded"
+
+	// NotSupported: genuine evidence below the lowest level that Intel publishes. It appears only in the claims of a
+	// Refusal, and no policy accepts it.
+	NotSupported TCBStatus = "NotSupported"
 )
 
 // Claims is what verified evidence says. Every field comes from signed bytes.
@@ -53,8 +64,12 @@ type Claims struct {
 	QEStatus       TCBStatus `json:"qeStatus,omitempty"`
 	// TCBDate is the date of the matched platform TCB level.
 	TCBDate time.Time `json:"tcbDate,omitzero"`
-	// TCBEvaluationDataNumber is that of the TCB info that decided.
+	// ModuleDate and QEDate are the dates of the matched levels of the TDX module and of the quoting enclave.
+	ModuleDate time.Time `json:"moduleDate,omitzero"`
+	QEDate     time.Time `json:"qeDate,omitzero"`
+	// TCBEvaluationDataNumber is that of the TCB info that decided, QEEvaluationDataNumber that of the QE identity.
 	TCBEvaluationDataNumber int `json:"tcbEvaluationDataNumber,omitempty"`
+	QEEvaluationDataNumber  int `json:"qeEvaluationDataNumber,omitempty"`
 	// PlatformAdvisories are those of the matched platform level; AcceptedAdvisories is decided by them (FORMATS §1.9).
 	PlatformAdvisories []string `json:"platformAdvisories,omitempty"`
 	// Advisories is the union over the matched platform, module and QE levels, sorted.
@@ -104,6 +119,7 @@ type TDXClaims struct {
 	TDAttributes  string    `json:"tdAttributes"`          // 8 bytes, as in the report
 	XFAM          string    `json:"xfam"`                  // 8 bytes, as in the report
 	TEETCBSVN     string    `json:"teeTCBSVN"`             // 16 bytes
+	TEETCBSVN2    string    `json:"teeTCBSVN2,omitempty"`  // 16 bytes; TD report 1.5
 }
 
 // SNPClaims are the fields of an SEV-SNP report (FORMATS §5.1), hex, lower case.
@@ -140,24 +156,4 @@ type Machine struct {
 	PlatformInstanceID string `json:"platformInstanceID,omitempty"` // Intel multi-package, 16 bytes
 	ChipID             string `json:"chipID,omitempty"`             // AMD, 64 bytes (Turin: 8)
 	FMSPC              string `json:"fmspc,omitempty"`              // Intel, 6 bytes
-}
-
-// Reason is one ground for a refusal.
-type Reason struct {
-	// Field is the policy field that refused, relative to the policy, e.g. "SecurityVersion", "TDX.MRTD",
-	// "AcceptedTCBStatuses". Empty for a failed verification.
-	Field string `json:"field,omitempty"`
-	// Want and Got are the wanted and the measured value.
-	Want string `json:"want,omitempty"`
-	Got  string `json:"got,omitempty"`
-	// Text says it in words.
-	Text string `json:"text"`
-	// Change is the policy change that would accept the evidence; empty where none may.
-	Change string `json:"change,omitempty"`
-}
-
-// Verdict is the outcome of checking claims against a policy.
-type Verdict struct {
-	Accepted bool     `json:"accepted"`
-	Reasons  []Reason `json:"reasons"`
 }

@@ -21,9 +21,10 @@ type Policy struct {
 	AcceptedTCBStatuses []string
 	// AcceptedAdvisories limits the platform advisories if the status is SWHardeningNeeded; empty accepts all.
 	AcceptedAdvisories []string
-	// MinimumTCBEvaluationDataNumber refuses decisions by older collateral; 0 is off.
+	// MinimumTCBEvaluationDataNumber refuses decisions by older collateral, TCB info or QE identity; 0 is off.
 	MinimumTCBEvaluationDataNumber int
-	// TCBDateAfter is a grace: an OutOfDate platform whose matched level is not older counts as UpToDate. It never covers
+	// TCBDateAfter is a grace: an OutOfDate platform, module or quoting enclave whose matched level is not older counts as
+	// UpToDate (OutOfDateConfigurationNeeded as ConfigurationNeeded). Each half answers for itself. It never covers
 	// Revoked, unsupported, expired collateral or a bad CRL. Zero is off.
 	TCBDateAfter time.Time
 
@@ -59,7 +60,7 @@ type SNPPolicy struct {
 	AuthorKeyDigest string
 	// GuestSVN is a minimum.
 	GuestSVN *uint32
-	// Policy lists guest-policy bits by name that must have the given value; see package snp for the names.
+	// Policy lists guest-policy bits by name that must have the given value; SNPPolicyBitNames lists the names.
 	Policy map[string]bool
 	// MinimumTCB by component: bootloader, tee, snp, microcode, fmc.
 	MinimumTCB *SNPTCB
