@@ -21,7 +21,7 @@ test: ## Run all tests with the race detector
 	@go run ./test/report -- -race -timeout 20m ./...
 
 bench: ## Measure activations, the verifier and the journal beside the cryptography they need
-	@go run ./test/bench
+	@MARBLERUN_BENCH=$${MARBLERUN_BENCH:-full} go test -count=1 -timeout 60m -v ./test/bench
 
 lint: ## Vet, format and static analysis
 	@sh .ci/lint
