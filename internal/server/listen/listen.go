@@ -11,8 +11,8 @@
 // Invariants:
 //
 //   - At most Limits.Connections connections are open and at most Limits.Handshakes of them are in their handshake.
-//   - Whoever holds a place silently loses it when others wait: a handshake after Limits.HandshakeGrace, a connection after
-//     Limits.IdleGrace without a byte in either direction.
+//   - Whoever holds a place and lets us wait loses it when others want it: a handshake after Limits.HandshakeGrace, a
+//     connection after Limits.IdleGrace without a byte in either direction. Our own slowness costs nobody a place.
 //   - Nothing here decides who somebody is: client certificates are passed on as presented.
 package listen
 
@@ -36,7 +36,7 @@ type Limits struct {
 	Handshakes int
 	// HandshakeTimeout ends a handshake; default 10 s.
 	HandshakeTimeout time.Duration
-	// HandshakeGrace is how long a handshake is safe when all places for handshakes are taken; default 2 s.
+	// HandshakeGrace is how long a handshake may let us wait when all places for handshakes are taken; default 2 s.
 	HandshakeGrace time.Duration
 }
 
@@ -158,12 +158,12 @@ func (l *Listener) admit(raw net.Conn) {
 		go l.deliver(c)
 		return
 	}
-	p := l.handshakes.NewPass(func() { _ = raw.Close() })
-	if !l.handshakes.Enter(l.done, p) {
+	c.shaking = l.handshakes.NewPass(func() { _ = raw.Close() })
+	if !l.handshakes.Enter(l.done, c.shaking) {
 		_ = c.Close()
 		return
 	}
-	go l.shakeHands(c, p)
+	go l.shakeHands(c)
 }
 
 func (l *Listener) deliver(c net.Conn) {
@@ -174,7 +174,7 @@ func (l *Listener) deliver(c net.Conn) {
 	}
 }
 
-func (l *Listener) shakeHands(c *conn, p *Pass) {
+func (l *Listener) shakeHands(c *conn) {
 	secure := tls.Server(c, l.cfg.TLS)
 	err := c.SetDeadline(time.Now().Add(l.cfg.Limits.HandshakeTimeout))
 	if err == nil {
@@ -183,7 +183,8 @@ func (l *Listener) shakeHands(c *conn, p *Pass) {
 	if err == nil {
 		err = c.SetDeadline(time.Time{})
 	}
-	p.Leave()
+	c.shaking.Leave()
+	c.shaking = nil
 	if err != nil {
 		answerPlainHTTP(err)
 		_ = c.Close()
@@ -205,15 +206,22 @@ func answerPlainHTTP(err error) {
 	}
 }
 
-// conn keeps its place until it is closed, and says when it is not quiet.
+// conn keeps its place until it is closed. It waits for its peer while somebody reads from it and nothing is written.
 type conn struct {
 	net.Conn
 	pass *Pass
+	// shaking is the pass of the handshake; nil afterwards. Only the handshake's goroutine uses the conn until then.
+	shaking *Pass
 }
 
 func (c *conn) Read(b []byte) (int, error) {
+	c.pass.Wait()
+	if c.shaking != nil {
+		c.shaking.Wait()
+		defer c.shaking.Busy()
+	}
 	n, err := c.Conn.Read(b)
-	c.pass.Touch()
+	c.pass.Busy()
 	return n, err
 }
 

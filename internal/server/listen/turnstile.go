@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// Turnstile admits a bounded number of holders. When it is full, the holder that has been quiet the longest is sent away
-// if it has been quiet for at least the grace: so strangers who hold places without using them cost honest callers at most
-// one grace, and honest callers who are making progress are never sent away.
+// Turnstile admits a bounded number of holders. When it is full, the holder that has been waiting for its peer the longest
+// is sent away, if that is at least the grace: so strangers who hold places without using them cost honest callers at most
+// one grace each, while holders that are at work themselves (see Pass.Busy) are never sent away.
 //
 // The zero value is not usable; call NewTurnstile.
 type Turnstile struct {
@@ -34,9 +34,10 @@ func NewTurnstile(places int, grace time.Duration) *Turnstile {
 
 // Pass is a place in a Turnstile.
 type Pass struct {
-	at    *Turnstile
-	kick  func()
-	quiet atomic.Int64 // since when, in Unix nanoseconds
+	at   *Turnstile
+	kick func()
+	// waiting is since when the holder waits for its peer, in Unix nanoseconds; 0 while it is at work.
+	waiting atomic.Int64
 }
 
 // NewPass makes a pass for one Enter or TryEnter. kick is called, at most once, when its holder is sent away; it must not
@@ -49,29 +50,42 @@ func (t *Turnstile) TryEnter(p *Pass) (wait time.Duration, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.holders) >= t.places {
-		oldest := t.oldest()
-		if wait := t.grace - now.Sub(time.Unix(0, oldest.quiet.Load())); wait > 0 {
+		oldest, since := t.oldest()
+		if oldest == nil {
+			return t.grace, false
+		}
+		if wait := t.grace - now.Sub(time.Unix(0, since)); wait > 0 {
 			return wait, false
 		}
 		delete(t.holders, oldest)
 		oldest.kick()
 	}
-	p.quiet.Store(now.UnixNano())
+	p.waiting.Store(now.UnixNano())
 	t.holders[p] = struct{}{}
+	if len(t.holders) < t.places {
+		t.wake() // the next one in line need not wait for its timer
+	}
 	return 0, true
 }
 
-func (t *Turnstile) oldest() *Pass {
-	var oldest *Pass
+// oldest returns the holder that has waited for its peer the longest, and since when.
+func (t *Turnstile) oldest() (oldest *Pass, since int64) {
 	for p := range t.holders {
-		if oldest == nil || p.quiet.Load() < oldest.quiet.Load() {
-			oldest = p
+		if w := p.waiting.Load(); w != 0 && (oldest == nil || w < since) {
+			oldest, since = p, w
 		}
 	}
-	return oldest
+	return oldest, since
 }
 
-// Enter waits for a place. It returns false once stop is closed. Only one goroutine may wait at a time.
+func (t *Turnstile) wake() {
+	select {
+	case t.left <- struct{}{}:
+	default:
+	}
+}
+
+// Enter waits for a place. It returns false once stop is closed.
 func (t *Turnstile) Enter(stop <-chan struct{}, p *Pass) bool {
 	for {
 		wait, ok := t.TryEnter(p)
@@ -98,14 +112,21 @@ func (p *Pass) Leave() {
 		return
 	}
 	delete(p.at.holders, p)
-	select {
-	case p.at.left <- struct{}{}:
-	default:
-	}
+	p.at.wake()
 }
 
-// Touch says that the holder is not quiet.
-func (p *Pass) Touch() { p.quiet.Store(time.Now().UnixNano()) }
+// Wait says that the holder waits for its peer from now on. That is also so after entering.
+func (p *Pass) Wait() { p.waiting.Store(time.Now().UnixNano()) }
+
+// Busy says that the holder is at work until the next Wait.
+func (p *Pass) Busy() { p.waiting.Store(0) }
+
+// Touch starts the wait anew, if the holder is waiting.
+func (p *Pass) Touch() {
+	if since := p.waiting.Load(); since != 0 {
+		p.waiting.CompareAndSwap(since, time.Now().UnixNano())
+	}
+}
 
 // Held is the number of places taken.
 func (t *Turnstile) Held() int {
