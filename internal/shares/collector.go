@@ -129,7 +129,8 @@ func (c *Collector) Combine() ([]byte, error) {
 
 // Search returns the secret that open accepts. With hashes there is one candidate, once Remaining is 0. Without, all
 // combinations of what was uploaded are tried, at most 2^12, and those that do not belong to the right one are dropped.
-// ErrNotYet means that more shares are needed; an error of open ends the search.
+// ErrNotYet means that more shares are needed; an error of open ends the search. During open the accepted shares are
+// those of the candidate, so that it may call CheckSignatures.
 func (c *Collector) Search(ctx context.Context, open func(secret []byte) (bool, error)) ([]byte, error) {
 	if len(c.hashes) > 0 {
 		secret, err := c.Combine()
@@ -138,33 +139,34 @@ func (c *Collector) Search(ctx context.Context, open func(secret []byte) (bool, 
 		}
 		return try(secret, open)
 	}
-	for mask := 1; mask < 1<<len(c.accepted); mask++ {
+	all := c.accepted
+	for mask := 1; mask < 1<<len(all); mask++ {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		chosen := subset(c.accepted, mask)
-		secret, err := c.searchIn(chosen, open)
-		if errors.Is(err, ErrNotYet) {
-			continue
+		c.accepted = subset(all, mask) // open may call CheckSignatures, for these
+		secret, err := c.combineChosen(open)
+		if _, unsigned := errors.AsType[*SignatureError](err); err == nil || unsigned {
+			return secret, err
 		}
-		if err == nil {
-			c.accepted = chosen
+		c.accepted = all
+		if !errors.Is(err, ErrNotYet) {
+			return nil, err
 		}
-		return secret, err
 	}
 	return nil, ErrNotYet
 }
 
-// searchIn tries whether exactly these shares yield the secret. An unknown scheme shows in the length of the shares.
-func (c *Collector) searchIn(chosen []submission, open func(secret []byte) (bool, error)) ([]byte, error) {
+// combineChosen tries whether exactly the accepted shares yield the secret. An unknown scheme shows in their length.
+func (c *Collector) combineChosen(open func(secret []byte) (bool, error)) ([]byte, error) {
 	scheme := c.scheme
 	if scheme.N == 0 {
-		scheme = Scheme{N: len(chosen)}
-		if len(chosen[0].Share) == shamirBytes {
-			scheme = Scheme{N: MaxHolders, Threshold: len(chosen)}
+		scheme = Scheme{N: len(c.accepted)}
+		if len(c.accepted[0].Share) == shamirBytes {
+			scheme = Scheme{N: MaxHolders, Threshold: len(c.accepted)}
 		}
 	}
-	secret, err := Combine(scheme, plain(chosen))
+	secret, err := Combine(scheme, plain(c.accepted))
 	if err != nil {
 		return nil, ErrNotYet // these shares do not fit together
 	}
