@@ -187,8 +187,8 @@ func (l *Listener) shakeHands(c *conn) {
 	c.shaking = nil
 	if err != nil {
 		answerPlainHTTP(err)
-		_ = c.Close()
 		l.cfg.Failed(c.RemoteAddr(), err)
+		hangUp(c)
 		return
 	}
 	l.deliver(secure)
@@ -204,6 +204,17 @@ func answerPlainHTTP(err error) {
 	case "GET /", "HEAD ", "POST ", "PUT /", "OPTIO":
 		_, _ = io.WriteString(record.Conn, "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
 	}
+}
+
+// hangUp closes such that the peer can read the alert: closing with unread bytes would reset the connection, and the peer
+// would see only that.
+func hangUp(c *conn) {
+	defer c.Close()
+	tcp, ok := c.Conn.(*net.TCPConn)
+	if !ok || tcp.CloseWrite() != nil || c.SetReadDeadline(time.Now().Add(500*time.Millisecond)) != nil {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, c, 64<<10)
 }
 
 // conn keeps its place until it is closed. It waits for its peer while somebody reads from it and nothing is written.
