@@ -35,9 +35,9 @@ type ego struct {
 	call egoCaller
 }
 
-// probeEGo makes no unusual system call unless the marker is there, because a seccomp filter may kill a process for one.
-// With the marker it makes one without effect. A host that sets the marker outside an enclave gets ENOSYS from Linux, which
-// has no system call 1001, and the driver does not fit.
+// probeEGo makes no unusual system call unless the marker is there, because a seccomp filter may kill a process for
+// one. With the marker it makes one without effect. A host that sets the marker outside an enclave gets ENOSYS from
+// Linux, which has no system call 1001, and the driver does not fit.
 func probeEGo(_ context.Context, config Config) (Issuer, error) {
 	if config.seams.getenv(egoMarker) == "" {
 		return nil, fmt.Errorf("EGo is %w (%s is not set)", errAbsent, egoMarker)
@@ -73,5 +73,5 @@ func (e *ego) Issue(ctx context.Context, reportData [64]byte) ([]byte, error) {
 type resultError uintptr
 
 func (r resultError) Error() string {
-	return fmt.Sprintf("Open Enclave result %#x; an enclave that simulates SGX (OE_SIMULATION=1) has no quotes", uintptr(r))
+	return fmt.Sprintf("Open Enclave result %#x; with OE_SIMULATION=1 an enclave has no quotes", uintptr(r))
 }

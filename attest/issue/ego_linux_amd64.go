@@ -18,7 +18,8 @@ type egoSyscall struct{}
 func (egoSyscall) RemoteReport(data []byte) ([]byte, error) {
 	var buffer *byte // memory of the enclave's C heap, which the Go runtime does not know; freed below
 	var size uintptr
-	result, _, errno := syscall.RawSyscall6(egoGetRemoteReport, uintptr(unsafe.Pointer(&data[0])), uintptr(len(data)), 0, 0,
+	result, _, errno := syscall.RawSyscall6(egoGetRemoteReport,
+		uintptr(unsafe.Pointer(&data[0])), uintptr(len(data)), 0, 0,
 		uintptr(unsafe.Pointer(&buffer)), uintptr(unsafe.Pointer(&size)))
 	runtime.KeepAlive(data)
 	if errno != 0 {

@@ -49,8 +49,8 @@ func snpReport(reportData []byte, vmpl uint32) []byte {
 	return report
 }
 
-// gramineFiles behaves as Gramine's /dev/attestation: a short write to user_report_data is padded, and reading the quote
-// makes a new one.
+// gramineFiles behaves as Gramine's /dev/attestation: a short write to user_report_data is padded, and reading the
+// quote makes a new one.
 type gramineFiles struct {
 	kind       string // content of attestation_type; "-" for none such file
 	reportData [64]byte
@@ -147,9 +147,10 @@ func (e *egoCalls) RemoteReport(data []byte) ([]byte, error) {
 
 func (e *egoCalls) FreeNothing() error { e.calls++; return e.free }
 
-// tsmKernel behaves as the kernel's drivers/virt/coco/guest/report.c: entries appear with mkdir, each write of an input
-// raises the generation, an output is made when it is read first after a write and is cached after that, nothing can be read
-// before an inblob was written, and errors of writing an inblob (a binary attribute) are reported to nobody.
+// tsmKernel behaves as the kernel's drivers/virt/coco/guest/report.c: entries appear with mkdir, each write of an
+// input raises the generation, an output is made when it is read first after a write and is cached after that,
+// nothing can be read before an inblob was written, and errors of writing an inblob (a binary attribute) are reported
+// to nobody.
 type tsmKernel struct {
 	mu       sync.Mutex
 	provider string

@@ -40,7 +40,7 @@ func probeGramine(_ context.Context, config Config) (Issuer, error) {
 		return nil, absent("/dev/attestation", err)
 	}
 	if t := strings.TrimRight(string(kind), "\x00\n "); t != "dcap" {
-		return nil, fmt.Errorf("gramine runs with attestation type %q; set sgx.remote_attestation = \"dcap\" in its manifest", t)
+		return nil, fmt.Errorf("attestation type is %q; set sgx.remote_attestation = \"dcap\" in the Gramine manifest", t)
 	}
 	return &gramine{files: config.seams.files}, nil
 }

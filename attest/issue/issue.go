@@ -10,17 +10,17 @@
 //	ego          SGX   the system calls 1000 and 1001, which exist only inside an EGo enclave
 //	configfs-tsm TDX, SNP   /sys/kernel/config/tsm/report of a Linux guest, version 6.7 or later
 //
-// Detect tries them in this order, which is fixed, and says what it tried. A fifth driver, the socket of a software TEE, is
-// never detected: who wants it names it (Socket).
+// Detect tries them in this order, which is fixed, and says what it tried. A fifth driver, the socket of a software
+// TEE, is never detected: who wants it names it (Socket).
 //
 // Invariants:
-//   - Evidence is returned in the form that travels on the wire (FORMATS §2): SGX and TDX quotes behind an Open Enclave
-//     report header, SNP reports behind an Open Enclave attestation header. At most attest.MaxEvidence bytes.
-//   - Evidence carries exactly the report data that was asked for. Every driver checks this before it returns, so that a race
-//     with another user of the same interface is an error here and not a refusal at the Coordinator.
+//   - Evidence is returned in the form that travels on the wire (FORMATS §2): SGX and TDX quotes behind an Open
+//     Enclave report header, SNP reports behind an Open Enclave attestation header. At most attest.MaxEvidence bytes.
+//   - Evidence carries exactly the report data that was asked for. Every driver checks this before it returns, so
+//     that a race with another user of the same interface is an error here and not a refusal at the Coordinator.
 //   - Looking for a TEE never harms an ordinary process, and never needs more rights than it has.
-//   - The host can hide or fake any of these interfaces. That costs availability, nothing else: evidence is worth what its
-//     verifier says.
+//   - The host can hide or fake any of these interfaces. That costs availability, nothing else: evidence is worth
+//     what its verifier says.
 //
 // The package uses the standard library only. Sealing keys, which the same interfaces offer, are not its matter yet.
 package issue
@@ -76,14 +76,15 @@ type driver struct {
 	probe func(context.Context, Config) (Issuer, error)
 }
 
-// drivers is the order of detection. The library OSes come first: they may show their enclave a copy of the host's /sys.
+// drivers is the order of detection. The library OSes come first: they may show their enclave a copy of the host's
+// /sys.
 func drivers() []driver {
 	return []driver{{"gramine", probeGramine}, {"occlum", probeOcclum}, {"ego", probeEGo}, {"configfs-tsm", probeTSM}}
 }
 
-// Detect returns the first driver that fits, and what it tried up to there. The error wraps ErrNoTEE if none fits. A driver
-// whose interface exists but cannot be used (Gramine without remote attestation, configfs without permission) does not fit;
-// its Tried says so.
+// Detect returns the first driver that fits, and what it tried up to there. The error wraps ErrNoTEE if none fits. A
+// driver whose interface exists but cannot be used (Gramine without remote attestation, configfs without permission)
+// does not fit; its Tried says so.
 func Detect(ctx context.Context, config Config) (Issuer, []Tried, error) {
 	config = config.withDefaults()
 	var tried []Tried

@@ -21,8 +21,8 @@ const (
 	snpReportDataOff = 0x50
 )
 
-// wrapQuote checks that an SGX or TDX quote carries reportData and puts the Open Enclave report header before it: version 1,
-// type 2 (remote), length.
+// wrapQuote checks that an SGX or TDX quote carries reportData and puts the Open Enclave report header before it:
+// version 1, type 2 (remote), length.
 func wrapQuote(quote []byte, reportData [64]byte) ([]byte, error) {
 	if len(quote) == 0 {
 		return nil, errors.New("the quote is empty")
@@ -40,7 +40,7 @@ func wrapQuote(quote []byte, reportData [64]byte) ([]byte, error) {
 	return attest.WrapQuote(quote), nil
 }
 
-var errReportData = errors.New("the evidence carries other report data than asked for; does someone else use the interface?")
+var errReportData = errors.New("the evidence carries other report data than asked for; is the interface shared?")
 
 // quoteReportData returns the report data of a quote, version 3, 4 or 5, without verifying anything.
 func quoteReportData(quote []byte) ([]byte, error) {
@@ -68,8 +68,8 @@ func quoteReportData(quote []byte) ([]byte, error) {
 	return quote[offset:][:64], nil
 }
 
-// wrapReport checks that an SNP report carries reportData and puts the Open Enclave attestation header before it and its
-// certificate table.
+// wrapReport checks that an SNP report carries reportData and puts the Open Enclave attestation header before it and
+// its certificate table.
 func wrapReport(report, table []byte, reportData [64]byte) ([]byte, error) {
 	if len(report) != attest.SNPReportSize {
 		return nil, fmt.Errorf("the SNP report has %d bytes instead of %d", len(report), attest.SNPReportSize)

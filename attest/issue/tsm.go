@@ -115,8 +115,9 @@ func (t *tsm) issueOnce(reportData [64]byte) (_ []byte, err error) {
 	return wrapQuote(b.out, reportData)
 }
 
-// request writes the inputs, reads the outputs, and then compares the kernel's generation with its own count of writes. The
-// kernel reports an error of a write to inblob to nobody, so the generation is also how a lost write shows.
+// request writes the inputs, reads the outputs, and then compares the kernel's generation with its own count of
+// writes. The kernel reports an error of a write to inblob to nobody, so the generation is also how a lost write
+// shows.
 func (t *tsm) request(entry string, reportData [64]byte) (b blobs, err error) {
 	before, err := t.generation(entry)
 	if err != nil {
@@ -170,7 +171,8 @@ func (t *tsm) auxiliary(entry string) ([]byte, error) {
 	return aux, nil
 }
 
-// writePrivilege sets the VMPL of an SNP report and returns the number of writes. Providers without levels have no floor.
+// writePrivilege sets the VMPL of an SNP report and returns the number of writes. Providers without levels have no
+// floor.
 func (t *tsm) writePrivilege(entry string) (writes uint64, err error) {
 	text, err := t.text(entry, "privlevel_floor")
 	if errors.Is(err, os.ErrNotExist) {
