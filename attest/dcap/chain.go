@@ -1,0 +1,269 @@
+// Copyright The Marblerun Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package dcap
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/marblerun/marblerun/attest"
+	"github.com/marblerun/marblerun/attest/dcap/internal/crl"
+	"github.com/marblerun/marblerun/attest/dcap/pck"
+)
+
+// anchor is a root key that is trusted, the first certificate seen of it, and its CRL.
+type anchor struct {
+	key     *ecdsa.PublicKey
+	cert    *x509.Certificate
+	crl     *crl.List // nil if there is none, and none is needed
+	windows []window  // of the CRL
+	relied  []string
+	broken  bool // the CRL refused
+}
+
+// signer is a verified TCB signing certificate.
+type signer struct {
+	key     *ecdsa.PublicKey
+	root    *ecdsa.PublicKey
+	windows []window
+}
+
+// verifyPCKChain verifies PCK certificate ← PCK CA ← root, and that neither is revoked.
+func (v *verification) verifyPCKChain(chainPEM []byte) *pckChain {
+	const what, code = "PCK chain", attest.CodePCKChain
+	before := len(v.reasons)
+	certs := v.parseChain(code, what, chainPEM, 3)
+	if certs == nil {
+		return nil
+	}
+	leaf, ca, root := certs[0], certs[1], certs[2]
+	a := v.anchor(what, root)
+	if a == nil {
+		return nil
+	}
+	v.issued(code, "PCK CA certificate", ca, root)
+	v.issued(code, "PCK certificate", leaf, ca)
+	key := v.endEntity(code, "PCK certificate", leaf)
+	platform, err := pck.Parse(leaf)
+	if err != nil {
+		v.refuse(attest.CodePCKCertificate, "%v", err)
+	}
+	v.notRevoked("PCK CA certificate", ca, a.crl)
+	list, crlWindows, relied := v.crl(attest.CodePCKCRL, "PCK CRL", v.col.PCKCRL, ca)
+	v.notRevoked("PCK certificate", leaf, list)
+	if len(v.reasons) > before || a.broken {
+		return nil
+	}
+	windows := append(crlWindows, a.windows...)
+	windows = append(windows, validity("PCK certificate", leaf), validity("PCK CA certificate", ca),
+		validity("root certificate of the PCK chain", root))
+	return &pckChain{key: key, platform: platform, root: a.key, windows: windows, relied: append(relied, a.relied...)}
+}
+
+// signer verifies TCB signing certificate ← root, and that it is not revoked. nil if it refuses.
+func (v *verification) signer(what, chainPEM string) *signer {
+	const code = attest.CodeTCBSigningChain
+	name, before := "signing certificate of "+what, len(v.reasons)
+	certs := v.parseChain(code, "issuer chain of "+what, []byte(chainPEM), 2)
+	if certs == nil {
+		return nil
+	}
+	leaf, root := certs[0], certs[1]
+	a := v.anchor("issuer chain of "+what, root)
+	if a == nil {
+		return nil
+	}
+	v.issued(code, name, leaf, root)
+	key := v.endEntity(code, name, leaf)
+	if !strings.Contains(leaf.Subject.CommonName, "TCB Signing") {
+		v.refuse(code, "%s is of %q, not of TCB signing", name, leaf.Subject.CommonName)
+	}
+	v.notRevoked(name, leaf, a.crl)
+	if len(v.reasons) > before || a.broken {
+		return nil
+	}
+	windows := append([]window{validity(name, leaf), validity("root certificate of "+what, root)}, a.windows...)
+	return &signer{key: key, root: a.key, windows: windows}
+}
+
+// parseChain reads exactly n certificates in PEM; white space and zeros may follow. It puts them in order, from the leaf
+// to the root, whatever order they come in: some providers put the root in the middle.
+func (v *verification) parseChain(code, what string, chain []byte, n int) []*x509.Certificate {
+	certs, err := readChain(chain, n, v.parseCertificate)
+	if err != nil {
+		v.refuse(code, "%s: %v", what, err)
+		return nil
+	}
+	return certs
+}
+
+func readChain(chain []byte, n int, parse func(der []byte) (*x509.Certificate, error)) ([]*x509.Certificate, error) {
+	certs := make([]*x509.Certificate, 0, n)
+	for {
+		block, rest := pem.Decode(chain)
+		if block == nil {
+			break
+		}
+		if len(certs) == n || block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("not %d certificates but more, or something else", n)
+		}
+		cert, err := parse(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("certificate %d: %w", len(certs)+1, err)
+		}
+		certs, chain = append(certs, cert), rest
+	}
+	if len(certs) < n || len(bytes.Trim(chain, "\x00 \t\r\n")) > 0 {
+		return nil, fmt.Errorf("not %d certificates in PEM", n)
+	}
+	slices.SortStableFunc(certs, func(a, b *x509.Certificate) int { return cmp.Compare(rank(a), rank(b)) })
+	return certs, nil
+}
+
+// rank orders a chain: the leaf, CAs, the root.
+func rank(cert *x509.Certificate) int {
+	switch {
+	case !cert.IsCA:
+		return 0
+	case !bytes.Equal(cert.RawIssuer, cert.RawSubject):
+		return 1
+	}
+	return 2
+}
+
+// parseCertificate parses each certificate once: the chains share some.
+func (v *verification) parseCertificate(der []byte) (*x509.Certificate, error) {
+	for _, cert := range v.certs {
+		if bytes.Equal(cert.Raw, der) {
+			return cert, nil
+		}
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, err
+	}
+	v.certs = append(v.certs, cert)
+	return cert, nil
+}
+
+// anchor finds the trusted key in a root certificate and verifies the root CRL with it, once for each key. The certificate
+// around the key proves nothing, so its signature is not checked; it must name itself and allow signing.
+func (v *verification) anchor(what string, cert *x509.Certificate) *anchor {
+	key, ok := cert.PublicKey.(*ecdsa.PublicKey)
+	if !ok || !v.trusted(key) {
+		v.refuse(attest.CodeUntrustedRoot, "%s ends at %q, whose key is not a trusted root", what, cert.Subject.CommonName)
+		return nil
+	}
+	if !bytes.Equal(cert.RawIssuer, cert.RawSubject) || !cert.IsCA {
+		v.refuse(attest.CodeUntrustedRoot, "%s ends at a certificate that is not a root", what)
+		return nil
+	}
+	for _, a := range v.anchors {
+		if a.key.Equal(key) {
+			return a
+		}
+	}
+	a := &anchor{key: key, cert: cert}
+	before := len(v.reasons)
+	a.crl, a.windows, a.relied = v.crl(attest.CodeRootCRL, "root CRL", v.col.RootCACRL, cert)
+	a.broken = len(v.reasons) > before
+	v.anchors = append(v.anchors, a)
+	return a
+}
+
+func (v *verification) trusted(key *ecdsa.PublicKey) bool {
+	for _, root := range v.opts.Roots {
+		if root.Equal(key) {
+			return true
+		}
+	}
+	return false
+}
+
+// issued checks that parent issued cert: names, permission, signature.
+func (v *verification) issued(code, what string, cert, parent *x509.Certificate) {
+	switch {
+	case !bytes.Equal(cert.RawIssuer, parent.RawSubject):
+		v.refuse(code, "%s is issued by %q, not by %q", what, cert.Issuer.CommonName, parent.Subject.CommonName)
+	case cert.SignatureAlgorithm != x509.ECDSAWithSHA256:
+		v.refuse(code, "%s is signed by %v, not by ECDSA with SHA-256", what, cert.SignatureAlgorithm)
+	case len(cert.UnhandledCriticalExtensions) > 0:
+		v.refuse(code, "%s has the critical extension %v, which is not understood", what, cert.UnhandledCriticalExtensions[0])
+	default:
+		// CheckSignatureFrom wants basic constraints and the key usage to sign certificates in the parent.
+		if err := cert.CheckSignatureFrom(parent); err != nil {
+			v.refuse(code, "%s is not signed by %q: %v", what, parent.Subject.CommonName, err)
+		}
+	}
+}
+
+// endEntity checks that cert is no CA and may sign, and returns its P-256 key.
+func (v *verification) endEntity(code, what string, cert *x509.Certificate) *ecdsa.PublicKey {
+	key, ok := cert.PublicKey.(*ecdsa.PublicKey)
+	switch {
+	case cert.IsCA:
+		v.refuse(code, "%s is a CA", what)
+	case cert.KeyUsage != 0 && cert.KeyUsage&x509.KeyUsageDigitalSignature == 0:
+		v.refuse(code, "%s may not sign", what)
+	case !ok || key.Curve != elliptic.P256():
+		v.refuse(code, "%s has no P-256 key", what)
+	default:
+		return key
+	}
+	return nil
+}
+
+// crl reads a CRL, which issuer must have issued and signed. nil if it refuses or if it is missing and may be.
+func (v *verification) crl(code, what string, form CRL, issuer *x509.Certificate) (*crl.List, []window, []string) {
+	if len(form) == 0 {
+		if !v.opts.AllowMissingCRLs {
+			v.refuse(attest.CodeCRLMissing, "%s is missing; without it a revoked certificate would pass", what)
+		}
+		return nil, nil, nil
+	}
+	raw, err := form.DER()
+	if err != nil {
+		v.refuse(code, "%s: %v", what, err)
+		return nil, nil, nil
+	}
+	list, err := crl.Parse(raw)
+	if err != nil {
+		v.refuse(code, "%s: %v", what, err)
+		return nil, nil, nil
+	}
+	key, ok := issuer.PublicKey.(*ecdsa.PublicKey)
+	switch {
+	case !bytes.Equal(list.Issuer, issuer.RawSubject):
+		v.refuse(code, "%s is not of %q", what, issuer.Subject.CommonName)
+	case issuer.KeyUsage != 0 && issuer.KeyUsage&x509.KeyUsageCRLSign == 0:
+		v.refuse(code, "%s: %q may not sign CRLs", what, issuer.Subject.CommonName)
+	case !ok || !list.SignedBy(key):
+		v.refuse(code, "%s is not signed by %q", what, issuer.Subject.CommonName)
+	default:
+		digest := sha256.Sum256(raw)
+		id := fmt.Sprintf("%s:%s:sha256:%x", strings.ToLower(strings.ReplaceAll(what, " ", "")),
+			list.ThisUpdate.Format(time.DateOnly), digest[:8])
+		return list, []window{{what, list.ThisUpdate, list.NextUpdate}}, []string{id}
+	}
+	return nil, nil, nil
+}
+
+func (v *verification) notRevoked(what string, cert *x509.Certificate, list *crl.List) {
+	if list != nil && list.Lists(cert.SerialNumber) {
+		v.refuse(attest.CodeRevoked, "%s with serial number %x is revoked", what, cert.SerialNumber)
+	}
+}
+
+func validity(what string, cert *x509.Certificate) window {
+	return window{what, cert.NotBefore, cert.NotAfter}
+}
