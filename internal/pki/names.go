@@ -45,7 +45,7 @@ type nameFilter struct {
 }
 
 func newNameFilter(reserved reservedNames, allowed []string) nameFilter {
-	f := nameFilter{reserved: reserved, limited: len(allowed) > 0}
+	f := nameFilter{reserved: reserved, limited: allowed != nil}
 	for _, name := range allowed {
 		if addr, err := netip.ParseAddr(name); err == nil {
 			f.allowedIPs = append(f.allowedIPs, addr.Unmap())
@@ -88,6 +88,9 @@ func (f nameFilter) dnsOK(raw string) bool {
 	}
 	if slices.ContainsFunc(f.reserved.dns, func(own string) bool { return own == name || covers(name, own) }) {
 		return false
+	}
+	if strings.HasPrefix(name, "*.") {
+		return !f.limited // a wildcard in the list stands for one label, not for a wildcard
 	}
 	return !f.limited || slices.ContainsFunc(f.allowed, func(p string) bool { return p == name || covers(p, name) })
 }

@@ -77,8 +77,8 @@ func TestIssueSecretCertRefuses(t *testing.T) {
 	}
 }
 
-// TestNegativeArcsVanish is why object identifiers are compared by their encoding. If it fails, encoding/asn1 has become
-// stricter and the comparison may go.
+// TestNegativeArcsVanish is why object identifiers are compared by their encoding. If it fails, encoding/asn1 has
+// become stricter and the comparison may go.
 func TestNegativeArcsVanish(t *testing.T) {
 	for _, id := range []asn1.ObjectIdentifier{{1, 3, 9903, 2, -5, 1}, {2, -37, 9903, 2, 1}} {
 		der, err := asn1.Marshal(id)
