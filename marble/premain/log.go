@@ -9,22 +9,33 @@ import (
 	"io"
 	"log/slog"
 	"strings"
-
-	"github.com/marblerun/marblerun/internal/logging"
 )
 
-// logger writes the lines of marble-api §9: text with the prefix "[PreMain] ", or with EDG_LOG_FORMAT=json the lines
-// of the Coordinator's log.
+// logger writes the lines of marble-api §9: text with the prefix "[PreMain] ", or with EDG_LOG_FORMAT=json one object
+// a line with the keys of the Coordinator's log: level, ts (seconds since 1970), msg.
 func logger(w io.Writer, getenv func(string) string) *slog.Logger {
-	if strings.EqualFold(getenv("EDG_LOG_FORMAT"), "json") {
-		development := getenv("EDG_COORDINATOR_DEV_MODE") == "1"
-		options := logging.Options{Text: development}
-		if development || getenv("EDG_DEBUG_LOGGING") == "1" {
-			options.Level = slog.LevelDebug
-		}
-		return logging.New(w, options)
+	if !strings.EqualFold(getenv("EDG_LOG_FORMAT"), "json") {
+		return slog.New(prefixed{w: w})
 	}
-	return slog.New(prefixed{w: w})
+	options := &slog.HandlerOptions{ReplaceAttr: contractKeys}
+	if getenv("EDG_COORDINATOR_DEV_MODE") == "1" {
+		options.Level = slog.LevelDebug
+		return slog.New(slog.NewTextHandler(w, options))
+	}
+	if getenv("EDG_DEBUG_LOGGING") == "1" {
+		options.Level = slog.LevelDebug
+	}
+	return slog.New(slog.NewJSONHandler(w, options))
+}
+
+func contractKeys(_ []string, a slog.Attr) slog.Attr {
+	switch a.Key {
+	case slog.TimeKey:
+		return slog.Float64("ts", float64(a.Value.Time().UnixMilli())/1000)
+	case slog.LevelKey:
+		return slog.String("level", strings.ToLower(a.Value.String()))
+	}
+	return a
 }
 
 // prefixed writes "[PreMain] 2006/01/02 15:04:05 message key=value", one write a line.

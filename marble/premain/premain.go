@@ -31,7 +31,14 @@ import (
 	"syscall"
 
 	"github.com/marblerun/marblerun/attest/issue"
+	"github.com/marblerun/marblerun/attest/issue/socket"
 	"github.com/marblerun/marblerun/marble"
+)
+
+// The variables that name a software TEE, for tests and demonstrations (package attest/issue/socket).
+const (
+	EnvSoftwareTEE     = "EDG_SOFTTEE_SOCKET" // path of its Unix socket
+	EnvSoftwareTEEKind = "EDG_SOFTTEE_KIND"   // kind of evidence, e.g. "snp-v3"; empty is the socket's default
 )
 
 // Config is the premain's surroundings. Real fills it in.
@@ -111,13 +118,31 @@ func Runtime(u issue.Uname) marble.Runtime {
 	return marble.Process
 }
 
-// issuer finds the source of evidence. None is no error: the Coordinator decides whether it admits the Marble without.
+// issuer finds the source of evidence. None is no error: the Coordinator decides whether it admits the Marble
+// without. A software TEE is refused where there is a real one: its evidence could only make the Marble look like
+// something else.
 func issuer(ctx context.Context, config Config, log *slog.Logger) (marble.Issuer, error) {
 	found, _, err := config.Detect(ctx, issue.Config{Log: log})
-	if errors.Is(err, issue.ErrNoTEE) {
+	path := config.Getenv(EnvSoftwareTEE)
+	switch {
+	case path != "" && err == nil:
+		return nil, &marble.Error{Text: EnvSoftwareTEE + " is set, but this process runs in a TEE (" + found.Name() + ")",
+			Hint: "unset it"}
+	case path != "" && errors.Is(err, issue.ErrNoTEE):
+		log.Warn("using SIMULATED evidence of a software TEE", "socket", path)
+		return softwareTEE(ctx, path, config.Getenv(EnvSoftwareTEEKind))
+	case errors.Is(err, issue.ErrNoTEE):
 		return noEvidence{err}, nil
 	}
 	return found, err
+}
+
+func softwareTEE(ctx context.Context, path, kind string) (marble.Issuer, error) {
+	found, err := socket.Open(ctx, path, kind)
+	if err != nil {
+		return nil, &marble.Error{Text: "asking the software TEE for evidence", Err: err, Hint: "check " + EnvSoftwareTEE}
+	}
+	return found, nil
 }
 
 // noEvidence says why there is none where the activation asks for it.

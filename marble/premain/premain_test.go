@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,6 +23,7 @@ import (
 	"github.com/marblerun/marblerun/api/marblepb"
 	"github.com/marblerun/marblerun/attest"
 	"github.com/marblerun/marblerun/attest/issue"
+	"github.com/marblerun/marblerun/attest/softtee/issuersock"
 	"github.com/marblerun/marblerun/marble"
 	"github.com/marblerun/marblerun/marble/internal/coordtest"
 	"github.com/marblerun/marblerun/marble/premain"
@@ -317,6 +319,55 @@ func TestDetectFails(t *testing.T) {
 		},
 	})
 	if code != 1 || !strings.Contains(log.String(), "broken") {
+		t.Errorf("exit code %d:\n%s", code, &log)
+	}
+}
+
+// TestSoftwareTEE: evidence of the socket is sent; a socket that fails is an error, not simulation; a real TEE
+// refuses it.
+func TestSoftwareTEE(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			if _, data, err := issuersock.ReadRequest(conn); err == nil {
+				_ = issuersock.WriteReply(conn, issuersock.Evidence{Kind: "sgx-v3", Data: data[:]}, nil)
+			}
+			conn.Close()
+		}
+	}()
+	s := coordinator(t, "web")
+	s.Simulation = false
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := []string{"EDG_MARBLE_TYPE=web", "EDG_MARBLE_COORDINATOR_ADDR=" + s.Addr}
+	_, code, stderr := start(t, append(env, "EDG_SOFTTEE_SOCKET="+path), self)
+	if code != 7 || !strings.Contains(stderr, "SIMULATED") {
+		t.Errorf("exit code %d:\n%s", code, stderr)
+	}
+	_, code, stderr = start(t, append(env, "EDG_SOFTTEE_SOCKET="+path+".missing"), self)
+	if code != 1 || !strings.Contains(stderr, "hint: check EDG_SOFTTEE_SOCKET") {
+		t.Errorf("exit code %d:\n%s", code, stderr)
+	}
+	var log bytes.Buffer
+	real := map[string]string{"EDG_MARBLE_TYPE": "web", "EDG_SOFTTEE_SOCKET": path}
+	code = premain.Main(t.Context(), premain.Config{
+		Args: []string{"premain"}, Stderr: &log, Getenv: func(name string) string { return real[name] },
+		Detect: func(context.Context, issue.Config) (issue.Issuer, []issue.Tried, error) {
+			return fakeIssuer{}, nil, nil
+		},
+	})
+	if code != 1 || !strings.Contains(log.String(), "this process runs in a TEE (fake)") {
 		t.Errorf("exit code %d:\n%s", code, &log)
 	}
 }
