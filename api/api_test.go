@@ -299,8 +299,8 @@ func TestPin(t *testing.T) {
 	if _, err := client.Status(t.Context()); !errors.Is(err, api.ErrRootMismatch) || api.Hint(err) == "" {
 		t.Errorf("got %v", err)
 	}
-	if len(fake.Requests) != 1 {
-		t.Errorf("a request was sent to the wrong server: %v", fake.Requests)
+	if len(fake.Requests()) != 1 {
+		t.Errorf("a request was sent to the wrong server: %v", fake.Requests())
 	}
 	any, err := api.NewClient(fake.Endpoint(), api.Options{InsecureAnyServer: true})
 	if err != nil {

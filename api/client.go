@@ -134,7 +134,7 @@ func checkPin(state *tls.ConnectionState, root []byte) error {
 	}
 	return WithHint(ErrRootMismatch,
 		"Either this is not the Coordinator that was verified, or it is in recovery mode (then it shows a temporary "+
-			"certificate), or its state was discarded. Verify it anew.")
+			"certificate), or its state was discarded. Verify it anew (marblerun manifest verify).")
 }
 
 // apiURL returns the address of a version 2 path such as "/api/v2/status" or of a version 1 path such as "/status".

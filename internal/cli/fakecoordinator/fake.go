@@ -26,6 +26,7 @@ import (
 	"math/big"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync"
 	"time"
 
@@ -63,8 +64,7 @@ type Coordinator struct {
 	shares   int
 	got      map[string]bool
 	counters map[string]uint64
-	// Requests are "METHOD path" of all that came.
-	Requests []string
+	requests []string
 }
 
 // Fixed identity of the fake enclave.
@@ -120,15 +120,35 @@ func (c *Coordinator) SetRecovery(n int) error {
 
 // SetManifest puts the fake into state 3, as if the manifest had been set by somebody.
 func (c *Coordinator) SetManifest(manifest []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.setManifest(manifest)
+}
+
+func (c *Coordinator) setManifest(manifest []byte) {
 	c.code, c.manifest = 3, manifest
-	c.addLog("Initial manifest set")
+	c.log = append(c.log, `{"time":"2026-01-02T03:04:05.000Z","update":"Initial manifest set"}`)
 }
 
 // AddLog appends a line to the update log.
-func (c *Coordinator) AddLog(line string) { c.log = append(c.log, line) }
+func (c *Coordinator) AddLog(line string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.log = append(c.log, line)
+}
 
-func (c *Coordinator) addLog(update string) {
-	c.AddLog(`{"time":"2026-01-02T03:04:05.000Z","update":"` + update + `"}`)
+// SetSecret stores a value.
+func (c *Coordinator) SetSecret(name string, value wire.Secret) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.secrets[name] = value
+}
+
+// Requests are "METHOD path" of all that came.
+func (c *Coordinator) Requests() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.requests)
 }
 
 func (c *Coordinator) makeCA() error {

@@ -44,7 +44,7 @@ const (
 func (c *Coordinator) serve(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.Requests = append(c.Requests, r.Method+" "+r.URL.Path)
+	c.requests = append(c.requests, r.Method+" "+r.URL.Path)
 	body, _ := io.ReadAll(r.Body)
 	q := &request{Request: r, body: body}
 	q.path, q.v2 = strings.CutPrefix(r.URL.Path, "/api/v2")

@@ -17,7 +17,7 @@ import (
 	"github.com/marblerun/marblerun/api/wire"
 )
 
-// body reads a manifest out of a request: raw, or base64 in JSON.
+// manifest reads a manifest out of a request: raw, or base64 in JSON.
 func (q *request) manifest() ([]byte, *refusal) {
 	if !q.v2 {
 		return q.body, nil
@@ -56,7 +56,7 @@ func (c *Coordinator) manifestSet(q *request) (any, *refusal) {
 	if c.code == 3 {
 		return nil, q.errorReply(400, 500, notInState)
 	}
-	c.SetManifest(m)
+	c.setManifest(m)
 	secrets := c.recoveryData()
 	if !q.v2 && len(secrets) == 0 {
 		return nil, nil
@@ -155,7 +155,7 @@ func (c *Coordinator) packageUpdate(q *request, packages json.RawMessage) (any, 
 		return nil, q.errorReply(400, 500, err.Error())
 	}
 	for name, v := range p {
-		c.AddLog(fmt.Sprintf(`{"time":"2026-01-02T03:04:05.000Z","update":"SecurityVersion increased",`+
+		c.log = append(c.log, fmt.Sprintf(`{"time":"2026-01-02T03:04:05.000Z","update":"SecurityVersion increased",`+
 			`"user":%q,"package":%q,"new version":%d}`, q.user, name, v.SecurityVersion))
 	}
 	if !q.v2 {
@@ -231,9 +231,6 @@ func (c *Coordinator) secretGet(q *request) (any, *refusal) {
 	}
 	return values, nil
 }
-
-// SetSecret stores a value.
-func (c *Coordinator) SetSecret(name string, value wire.Secret) { c.secrets[name] = value }
 
 func (c *Coordinator) secretSet(q *request) (any, *refusal) {
 	var request wire.SecretsRequest

@@ -1,0 +1,28 @@
+// Copyright The Marblerun Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Command marblerun is what people hold in their hands: it verifies a Coordinator, gives it a manifest and keeps watch.
+// Everything it does is in package cli.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/marblerun/marblerun/internal/cli"
+)
+
+// Set by the linker (-X main.version=v1.2.3 -X main.commit=<40 hex digits>).
+var version, commit = "v0.0.0-dev", "unknown"
+
+func main() {
+	cobra.EnableCommandSorting = false // help lists commands in the order in which one uses them
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := cli.Run(ctx, cli.OS(version, commit))
+	stop()
+	os.Exit(code)
+}

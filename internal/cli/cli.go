@@ -1,0 +1,115 @@
+// Copyright The Marblerun Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package cli is the marblerun command, on top of package api: the root, the small commands, and one package for each family
+// of commands.
+//
+// Invariants: the only anchor of trust is a Coordinator's root certificate, taken from a quote that this very command
+// verified, from the cache of earlier verifications (package trust), or, with --insecure, from whoever answers; in each case
+// the connection is pinned to it. Nothing is downloaded. Data goes to stdout, everything said about it to stderr, but for
+// the lines that scripts for MarbleRun 1.x look for on stdout. The exit code is 0 or 1. Secrets are printed only where
+// printing them is the command, and recovery data that cannot be saved is printed rather than lost.
+//
+// The surroundings (arguments, streams, environment, version) come in through Env, so that tests run the whole program.
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/marblerun/marblerun/api"
+	"github.com/marblerun/marblerun/internal/cli/console"
+	"github.com/marblerun/marblerun/internal/cli/manifestcmd"
+	"github.com/marblerun/marblerun/internal/cli/recovercmd"
+	"github.com/marblerun/marblerun/internal/cli/secretcmd"
+	"github.com/marblerun/marblerun/internal/cli/session"
+	"github.com/marblerun/marblerun/internal/cli/trust"
+)
+
+// Env is everything the program takes from its surroundings.
+type Env struct {
+	// Args are the arguments without the program's name.
+	Args           []string
+	Stdout, Stderr io.Writer
+	// ColorOut and ColorErr: the stream is a terminal that shows colors, and nobody objects.
+	ColorOut, ColorErr bool
+	// ConfigDir returns the user's configuration directory. It may fail; only commands that need it do then, too.
+	ConfigDir func() (string, error)
+	// Version is the program's, e.g. "v2.0.0"; Commit is 40 hex digits.
+	Version, Commit string
+	// Verifier verifies the quotes of Coordinators. Nil: only --insecure works.
+	Verifier api.Verifier
+	// EmbeddedPolicy is the era file that the release was built with; empty: none.
+	EmbeddedPolicy []byte
+}
+
+// OS returns the surroundings of a real process.
+func OS(version, commit string) Env {
+	return Env{
+		Args: os.Args[1:], Stdout: os.Stdout, Stderr: os.Stderr,
+		ColorOut: colors(os.Stdout), ColorErr: colors(os.Stderr),
+		ConfigDir: os.UserConfigDir,
+		Version:   version, Commit: commit,
+		Verifier: newVerifier(), EmbeddedPolicy: trust.EmbeddedPolicy,
+	}
+}
+
+// colors: see https://no-color.org.
+func colors(f *os.File) bool {
+	return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))
+}
+
+// newVerifier makes the verifier for the quotes of Coordinators. The one place where it plugs in: return a value that
+// fetches collateral and verifies with package attest. Until then quotes cannot be verified and only --insecure works.
+func newVerifier() api.Verifier { return nil }
+
+// Run runs the program and returns its exit code: 0, or 1 after any error.
+func Run(ctx context.Context, env Env) int {
+	root := Root(env)
+	root.SetArgs(env.Args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	if hint := api.Hint(err); hint != "" {
+		fmt.Fprintln(env.Stderr, console.Paint(env.ColorErr, console.Cyan, "Hint:"), hint)
+	}
+	return 1
+}
+
+// app makes the commands of one run that have no package of their own.
+type app struct {
+	*session.Session
+	version, commit string
+}
+
+// Root returns the command tree.
+func Root(env Env) *cobra.Command {
+	a := &app{version: env.Version, commit: env.Commit, Session: &session.Session{
+		Console:   console.Console{Out: env.Stdout, Err: env.Stderr, ColorOut: env.ColorOut, ColorErr: env.ColorErr},
+		ConfigDir: env.ConfigDir, Verifier: env.Verifier, EmbeddedPolicy: env.EmbeddedPolicy,
+	}}
+	root := &cobra.Command{
+		Use:   "marblerun",
+		Short: "Manage your confidential computing service mesh with ease",
+		Long: "Manage your confidential computing service mesh with ease.\n\n" +
+			"marblerun verifies a Coordinator, gives it a manifest and keeps watch over it.",
+		// Once the arguments are understood, an error is not one of usage.
+		PersistentPreRun: func(cmd *cobra.Command, _ []string) {
+			cmd.SilenceUsage = true
+			a.FlagSet = cmd.Flags().Changed
+		},
+	}
+	root.SetOut(env.Stdout)
+	root.SetErr(env.Stderr)
+	root.SetErrPrefix(console.Paint(env.ColorErr, console.Red, "Error:"))
+	a.AddFlags(root.PersistentFlags())
+	root.AddCommand(manifestcmd.Command(a.Session), a.statusCmd(), a.activationsCmd(), a.certificateCmd(),
+		secretcmd.Command(a.Session), recovercmd.Command(a.Session), recovercmd.SignedCommand(a.Session), a.versionCmd())
+	return root
+}

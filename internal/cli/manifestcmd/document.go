@@ -1,0 +1,111 @@
+// Copyright The Marblerun Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package manifestcmd
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/marblerun/marblerun/api"
+	"github.com/marblerun/marblerun/internal/cli/console"
+	"github.com/marblerun/marblerun/manifest"
+	"github.com/marblerun/marblerun/manifest/yaml"
+)
+
+// document is a manifest file.
+type document struct {
+	path string
+	// data is what is sent and hashed: the file's bytes if they are JSON, else the JSON that its YAML stands for.
+	data []byte
+	// converted: data is not the file, so that positions in it mean nothing to a reader of the file.
+	converted bool
+}
+
+func loadDocument(path string) (document, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return document{}, err
+	}
+	data, err := yaml.ToJSON(raw)
+	if err != nil {
+		return document{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return document{path: path, data: data, converted: !json.Valid(raw)}, nil
+}
+
+// parse returns the manifest and everything that is wrong with it, warnings included. The manifest is nil if it cannot even
+// be read.
+func (d document) parse() (*manifest.Manifest, manifest.Problems) {
+	m, err := manifest.Parse(d.data)
+	if err != nil {
+		var problems manifest.Problems
+		if !errors.As(err, &problems) {
+			problems = manifest.Problems{{Path: "$", Text: err.Error()}}
+		}
+		return nil, d.locate(problems)
+	}
+	if m.UpdateKind() == manifest.PackageUpdate {
+		// An update of package versions is complete as it is; whether it applies depends on the manifest that is set.
+		return m, nil
+	}
+	return m, d.locate(manifest.Check(d.data, m, nil))
+}
+
+func (d document) locate(problems manifest.Problems) manifest.Problems {
+	if !d.converted {
+		return problems
+	}
+	located := make(manifest.Problems, len(problems))
+	for i, p := range problems {
+		p.Line, p.Column = 0, 0
+		located[i] = p
+	}
+	return located
+}
+
+// problemLine is "file:line:col: path: text (hint)", as compilers write it.
+func (a *commands) problemLine(d document, p manifest.Problem, color bool) string {
+	position := d.path
+	if p.Line > 0 {
+		position = fmt.Sprintf("%s:%d:%d", d.path, p.Line, p.Column)
+	}
+	text := p.Text
+	if p.Warning {
+		text = console.Paint(color, console.Yellow, "warning:") + " " + text
+	}
+	if p.Hint != "" {
+		text += " (" + p.Hint + ")"
+	}
+	return fmt.Sprintf("%s: %s: %s", position, p.Path, text)
+}
+
+func (a *commands) printProblems(w io.Writer, d document, problems manifest.Problems, color bool) {
+	for _, p := range problems {
+		fmt.Fprintln(w, a.problemLine(d, p, color))
+	}
+}
+
+// goodDocument loads a manifest and refuses it, with all its problems on stderr, if no Coordinator would take it.
+func (a *commands) goodDocument(path string) (document, *manifest.Manifest, error) {
+	d, err := loadDocument(path)
+	if err != nil {
+		return d, nil, err
+	}
+	m, problems := d.parse()
+	a.printProblems(a.Err, d, problems, a.ColorErr)
+	if n := len(problems.Errors()); n > 0 {
+		return d, m, api.WithHint(fmt.Errorf("%s has %s", path, count(n, "problem")), "Nothing was sent to the Coordinator.")
+	}
+	return d, m, nil
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

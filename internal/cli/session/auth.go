@@ -1,0 +1,92 @@
+// Copyright The Marblerun Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/marblerun/marblerun/api"
+	"github.com/marblerun/marblerun/internal/cli/credential"
+)
+
+// ClientAuth are the flags of commands that act for a user of the manifest.
+type ClientAuth struct {
+	cert, key string
+	token     credential.Token
+}
+
+// Add adds the flags to a set of cmd's: its own, or those that its sub-commands share.
+func (c *ClientAuth) Add(cmd *cobra.Command, flags *pflag.FlagSet) {
+	flags.StringVarP(&c.cert, "cert", "c", "", "PEM file with the certificate of the user")
+	flags.StringVarP(&c.key, "key", "k", "", "PEM file with the private key of the user")
+	addToken(flags, &c.token)
+	flags.StringVar(&c.token.CertID, "pkcs11-cert-id", "", "ID of the certificate in the PKCS #11 token")
+	flags.StringVar(&c.token.CertLabel, "pkcs11-cert-label", "", "label of the certificate in the PKCS #11 token")
+	cmd.MarkFlagsRequiredTogether("key", "cert")
+	cmd.MarkFlagsOneRequired("pkcs11-key-id", "pkcs11-key-label", "cert")
+	cmd.MarkFlagsOneRequired("pkcs11-cert-id", "pkcs11-cert-label", "cert")
+	cmd.MarkFlagsOneRequired("pkcs11-config", "cert")
+	cmd.MarkFlagsOneRequired("pkcs11-config", "key")
+	cmd.MarkFlagsMutuallyExclusive("pkcs11-config", "cert")
+	cmd.MarkFlagsMutuallyExclusive("pkcs11-config", "key")
+}
+
+// addToken adds the flags that select a key in a token.
+func addToken(flags *pflag.FlagSet, token *credential.Token) {
+	flags.StringVar(&token.Config, "pkcs11-config", "", "JSON file that configures the PKCS #11 token")
+	flags.StringVar(&token.KeyID, "pkcs11-key-id", "", "ID of the private key in the PKCS #11 token")
+	flags.StringVar(&token.KeyLabel, "pkcs11-key-label", "", "label of the private key in the PKCS #11 token")
+}
+
+// Authenticated calls do with a client that acts for the user.
+func (s *Session) Authenticated(ctx context.Context, endpoint string, c ClientAuth, do func(*api.Client) error) error {
+	certificate, closeToken, err := credential.LoadClient(c.cert, c.key, c.token)
+	if err != nil {
+		return err
+	}
+	defer s.CloseToken(closeToken)
+	client, err := s.Trusted(ctx, endpoint, certificate)
+	if err != nil {
+		return err
+	}
+	return do(client)
+}
+
+// CloseToken only reports a failure: what the command was run for is done.
+func (s *Session) CloseToken(closeToken credential.Close) {
+	if err := closeToken(); err != nil {
+		s.Note("Failed to close PKCS #11 session: %v", err)
+	}
+}
+
+// KeyAuth are the flags of commands that act for the holder of a recovery key.
+type KeyAuth struct {
+	key   string
+	token credential.Token
+}
+
+// Add adds the flags. With required, one of them must be given.
+func (k *KeyAuth) Add(cmd *cobra.Command, required bool) {
+	cmd.Flags().StringVarP(&k.key, "key", "k", "", "PEM file with the RSA private key of the recovery key's holder")
+	addToken(cmd.Flags(), &k.token)
+	if required {
+		cmd.MarkFlagsOneRequired("pkcs11-key-id", "pkcs11-key-label", "key")
+	}
+	cmd.MarkFlagsMutuallyExclusive("pkcs11-config", "key")
+}
+
+// Given tells whether a key is named at all.
+func (k *KeyAuth) Given() bool { return k.key != "" || k.token.Config != "" }
+
+// Load returns the key. It must be named.
+func (k *KeyAuth) Load() (credential.RecoveryKey, credential.Close, error) {
+	if !k.Given() {
+		return nil, func() error { return nil }, errors.New(`signing requires setting either "--key" or "--pkcs11-config"`)
+	}
+	return credential.LoadRecoveryKey(k.key, k.token)
+}
