@@ -37,8 +37,8 @@ func (u User) DER() ([]byte, error) {
 	return block.Bytes, nil
 }
 
-// UserByDER returns the user with that certificate, "" if there is none. Whole certificates are compared and nothing else
-// about them, so that expired ones work.
+// UserByDER returns the user with that certificate, "" if there is none. Whole certificates are compared and nothing
+// else about them, so that expired ones work.
 func (m *Manifest) UserByDER(der []byte) string {
 	for _, name := range sortedKeys(m.Users) {
 		block, _ := pem.Decode([]byte(m.Users[name].Certificate))
@@ -49,7 +49,8 @@ func (m *Manifest) UserByDER(der []byte) string {
 	return ""
 }
 
-// Can reports whether one of the user's roles permits the action on the resource. The name is "" for the manifest itself.
+// Can reports whether one of the user's roles permits the action on the resource. The name is "" for the manifest
+// itself.
 func (m *Manifest) Can(user, resourceType, action, name string) bool {
 	for _, role := range m.Users[user].Roles {
 		r := m.Roles[role]

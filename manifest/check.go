@@ -22,9 +22,10 @@ type checker struct {
 	templates int
 }
 
-// Check returns all problems of an initial or full manifest: consistency, and templates as far as that is possible without
-// executing them. data are the bytes that m was parsed from. env reads the Coordinator's environment, which the feature
-// AzureHSMSealing needs; nil skips that check. Sorted by position; Err tells whether the manifest is refused.
+// Check returns all problems of an initial or full manifest: consistency, and templates as far as that is possible
+// without executing them. data are the bytes that m was parsed from. env reads the Coordinator's environment, which
+// the feature AzureHSMSealing needs; nil skips that check. Sorted by position; Err tells whether the manifest is
+// refused.
 func Check(data []byte, m *Manifest, env func(string) string) Problems {
 	c := &checker{m: m, env: env}
 	c.names.packages, c.names.secrets = sortedKeys(m.Packages), sortedKeys(m.Secrets)
@@ -85,12 +86,14 @@ func (c *checker) config() {
 	config := c.m.Config
 	modes := []string{SealProductKey, SealUniqueKey, SealDisabled}
 	if config.SealMode != "" && !slices.Contains(modes, config.SealMode) {
-		c.Fail("$.Config.SealMode", "unknown seal mode %s", problem.Quote(config.SealMode)).Hint = c.MeantOrOneOf(config.SealMode, modes)
+		c.Fail("$.Config.SealMode", "unknown seal mode %s", problem.Quote(config.SealMode)).Hint =
+			c.MeantOrOneOf(config.SealMode, modes)
 	}
 	gates := []string{GateSignQuoteEndpoint, GateMonotonicCounter, GateAzureHSMSealing}
 	for i, gate := range config.FeatureGates {
 		if !containsFold(gates, gate) {
-			c.Fail(problem.Item("$.Config.FeatureGates", i), "unknown feature gate %s", problem.Quote(gate)).Hint = c.MeantOrOneOf(gate, gates)
+			c.Fail(problem.Item("$.Config.FeatureGates", i), "unknown feature gate %s", problem.Quote(gate)).Hint =
+				c.MeantOrOneOf(gate, gates)
 		}
 	}
 	if n := len(c.m.Updaters()); config.UpdateThreshold > uint(n) {

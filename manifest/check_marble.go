@@ -17,12 +17,14 @@ func (c *checker) marbles() {
 	for _, name := range sortedKeys(c.m.Marbles) {
 		m, path := c.m.Marbles[name], problem.Key("$.Marbles", name)
 		if _, ok := c.m.Packages[m.Package]; !ok {
-			c.Fail(path+".Package", "there is no package %s", problem.Quote(m.Package)).Hint = c.Meant(m.Package, c.names.packages)
+			c.Fail(path+".Package", "there is no package %s", problem.Quote(m.Package)).Hint =
+				c.Meant(m.Package, c.names.packages)
 		}
 		c.marbleTags(path, m)
 		for i, allowed := range m.AllowedNames {
 			if !validName(allowed) {
-				c.Fail(problem.Item(path+".AllowedNames", i), "%s is neither a DNS name nor an IP address", problem.Quote(allowed)).Hint =
+				c.Fail(problem.Item(path+".AllowedNames", i), "%s is neither a DNS name nor an IP address",
+					problem.Quote(allowed)).Hint =
 					"*.example.org allows all names with one more label"
 			}
 		}
@@ -65,7 +67,8 @@ func (c *checker) values(path string, values map[string]Value, kind TemplateKind
 
 func (c *checker) envEntry(path, name string, v Value) {
 	if bytes.IndexByte(v.Data, 0) >= 0 {
-		c.Fail(path, "the value contains a NUL byte").Hint = "an environment variable cannot hold one; encode the value or use Files"
+		c.Fail(path, "the value contains a NUL byte").Hint =
+			"an environment variable cannot hold one; encode the value or use Files"
 	}
 	if name == "" || strings.ContainsAny(name, "=\x00") {
 		c.Warn(path, "%s cannot be the name of an environment variable", problem.Quote(name))
@@ -116,7 +119,8 @@ func (c *checker) incoming(path string, e TLSEntry) {
 	c.port(path+".Port", e.Port)
 	switch {
 	case e.Cert == "" && e.DisableClientAuth:
-		c.Fail(path+".DisableClientAuth", "client authentication can be disabled only for a certificate of one's own").Hint = "set Cert"
+		c.Fail(path+".DisableClientAuth", "client authentication can be disabled only for a certificate of one's own").Hint =
+			"set Cert"
 	case e.Cert == "":
 	case !e.DisableClientAuth:
 		c.Fail(path+".Cert", "a Cert requires DisableClientAuth").Hint = "clients outside the mesh have no Marble certificate"
@@ -152,9 +156,13 @@ func validName(name string) bool {
 		return false
 	}
 	for label := range strings.SplitSeq(name, ".") {
-		if label == "" || len(label) > 63 || strings.Trim(label, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") != "" {
+		if label == "" || len(label) > 63 || strings.ContainsFunc(label, notInName) {
 			return false
 		}
 	}
 	return true
+}
+
+func notInName(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
 }

@@ -20,7 +20,8 @@ func (c *checker) users() {
 		c.userCertificate(path+".Certificate", name, u, owners)
 		for i, role := range u.Roles {
 			if _, ok := c.m.Roles[role]; !ok {
-				c.Fail(problem.Item(path+".Roles", i), "there is no role %s", problem.Quote(role)).Hint = c.Meant(role, c.names.roles)
+				c.Fail(problem.Item(path+".Roles", i), "there is no role %s", problem.Quote(role)).Hint =
+					c.Meant(role, c.names.roles)
 			}
 		}
 	}
@@ -67,12 +68,14 @@ func (c *checker) role(path string, r Role) {
 			c.Fail(path+".ResourceNames", "must be empty for the resource type Manifest")
 		}
 	default:
-		c.Fail(path+".ResourceType", "unknown resource type %s", problem.Quote(r.ResourceType)).Hint = c.MeantOrOneOf(r.ResourceType, types)
+		c.Fail(path+".ResourceType", "unknown resource type %s", problem.Quote(r.ResourceType)).Hint =
+			c.MeantOrOneOf(r.ResourceType, types)
 		return
 	}
 	for i, a := range r.Actions {
 		if !containsFold(actions, a) {
-			c.Fail(problem.Item(path+".Actions", i), "unknown action %s for the resource type %s", problem.Quote(a), r.ResourceType).Hint =
+			c.Fail(problem.Item(path+".Actions", i), "unknown action %s for the resource type %s",
+				problem.Quote(a), r.ResourceType).Hint =
 				c.MeantOrOneOf(a, actions)
 		}
 	}
@@ -117,7 +120,8 @@ func (c *checker) recoveryKeys() {
 	}
 }
 
-// ParseRecoveryKey parses a value of RecoveryKeys: PEM of a PKIX RSA public key of [MinRSABits] to [MaxRecoveryKeyBits] bits.
+// ParseRecoveryKey parses a value of RecoveryKeys: PEM of a PKIX RSA public key of [MinRSABits] to
+// [MaxRecoveryKeyBits] bits.
 func ParseRecoveryKey(text string) (*rsa.PublicKey, error) {
 	block, _ := pem.Decode([]byte(text))
 	if block == nil {

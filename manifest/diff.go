@@ -3,166 +3,25 @@
 
 package manifest
 
-import (
-	"fmt"
-	"reflect"
-	"slices"
-	"strconv"
-	"strings"
-	"time"
+import "github.com/marblerun/marblerun/manifest/diff"
 
-	"github.com/marblerun/marblerun/manifest/internal/compare"
-	"github.com/marblerun/marblerun/manifest/problem"
-)
+// Change is one difference between two manifests, in words.
+type Change = diff.Change
 
-// ChangeKind says what happened to a part of a manifest.
-type ChangeKind string
+// ChangeKind says what happened: Added, Removed or Changed.
+type ChangeKind = diff.Kind
 
 // The kinds of change.
 const (
-	Added   ChangeKind = "added"
-	Removed ChangeKind = "removed"
-	Changed ChangeKind = "changed"
+	Added   = diff.Added
+	Removed = diff.Removed
+	Changed = diff.Changed
 )
-
-// Change is one difference between two manifests.
-type Change struct {
-	Path string     `json:"path"` // JSON path
-	Kind ChangeKind `json:"kind"`
-	Text string     `json:"text"` // in words, one line of bounded length
-}
 
 // Diff says in words what a new manifest changes, in the order of the sections and names. Spelling and order of the
 // documents do not count.
 func Diff(old, new *Manifest) []Change {
-	var changes []Change
-	for _, d := range compare.Values(*old, *new) {
-		changes = append(changes, describe(d))
-	}
-	sections := []string{"Packages", "Infrastructures", "Marbles", "Secrets", "Users", "Roles", "RecoveryKeys", "TLS", "Config"}
-	slices.SortStableFunc(changes, func(a, b Change) int { return rank(sections, a.Path) - rank(sections, b.Path) })
-	return changes
-}
-
-func rank(sections []string, path string) int {
-	return slices.IndexFunc(sections, func(s string) bool {
-		rest, ok := strings.CutPrefix(path, "$."+s)
-		return ok && (rest == "" || rest[0] == '[' || rest[0] == '.')
+	return diff.Between(*old, *new, []string{
+		"Packages", "Infrastructures", "Marbles", "Secrets", "Users", "Roles", "RecoveryKeys", "TLS", "Config",
 	})
-}
-
-func describe(d compare.Difference) Change {
-	subject, rest := subject(d.Steps)
-	change := Change{Path: d.Path, Kind: Changed}
-	switch {
-	case !d.Old.IsValid():
-		change.Kind = Added
-	case !d.New.IsValid():
-		change.Kind = Removed
-	}
-	what := string(change.Kind)
-	if change.Kind == Changed || rest != "" && isScalar(d) {
-		what = words(d)
-	}
-	if rest != "" {
-		change.Text = fmt.Sprintf("%s: %s %s", subject, rest, what)
-	} else {
-		change.Text = fmt.Sprintf("%s %s", subject, what)
-	}
-	return change
-}
-
-// subject splits the steps of a path into the thing that changed, in words, and the field of it.
-func subject(steps []string) (thing, field string) {
-	singular := map[string]string{
-		"Packages": "package", "Infrastructures": "infrastructure", "Marbles": "Marble", "Secrets": "secret", "Users": "user",
-		"Roles": "role", "RecoveryKeys": "recovery key", "TLS": "TLS tag",
-	}
-	if len(steps) == 0 {
-		return "manifest", ""
-	}
-	word, named := singular[steps[0]]
-	if !named || len(steps) == 1 {
-		return steps[0], problem.Shorten(strings.Join(steps[1:], "."), 200)
-	}
-	return word + " " + problem.Quote(steps[1]), problem.Shorten(strings.Join(steps[2:], "."), 200)
-}
-
-func isScalar(d compare.Difference) bool {
-	v := d.New
-	if !v.IsValid() {
-		v = d.Old
-	}
-	return v.Kind() != reflect.Struct && v.Kind() != reflect.Map
-}
-
-// words says how a value changed.
-func words(d compare.Difference) string {
-	before, after := text(d.Old), text(d.New)
-	if list, ok := listChange(d.Old, d.New); ok {
-		return list
-	}
-	if before == "" || after == "" || before == after {
-		return "replaced"
-	}
-	return fmt.Sprintf("is %s, was %s", after, before)
-}
-
-// text is a short value in words, "" if it is better not shown.
-func text(v reflect.Value) string {
-	if !v.IsValid() {
-		return "absent"
-	}
-	if t, ok := v.Interface().(time.Time); ok {
-		return t.Format(time.RFC3339)
-	}
-	switch v.Kind() {
-	case reflect.Bool, reflect.Int, reflect.Int64, reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		return fmt.Sprint(v.Interface())
-	case reflect.String:
-		if s := v.String(); len(s) <= 100 && !strings.Contains(s, "\n") {
-			return strconv.Quote(s)
-		}
-	case reflect.Slice:
-		if v.IsNil() {
-			return "absent"
-		}
-		if v.Type().Elem().Kind() == reflect.Uint8 {
-			return fmt.Sprintf("%d bytes", v.Len())
-		}
-		if v.Len() == 0 {
-			return "an empty list"
-		}
-	}
-	return ""
-}
-
-// listChange tells the elements that a list of strings won and lost.
-func listChange(before, after reflect.Value) (string, bool) {
-	if !before.IsValid() || !after.IsValid() || before.Type() != reflect.TypeFor[[]string]() {
-		return "", false
-	}
-	a, b := before.Interface().([]string), after.Interface().([]string)
-	var parts []string
-	if won := without(b, a); len(won) > 0 {
-		parts = append(parts, "gains "+problem.Shorten(strings.Join(won, ", "), 200))
-	}
-	if lost := without(a, b); len(lost) > 0 {
-		parts = append(parts, "loses "+problem.Shorten(strings.Join(lost, ", "), 200))
-	}
-	return strings.Join(parts, ", "), len(parts) > 0
-}
-
-// without returns the elements of a that b lacks, quoted.
-func without(a, b []string) (out []string) {
-	in := make(map[string]bool, len(b))
-	for _, s := range b {
-		in[s] = true
-	}
-	for _, s := range a {
-		if !in[s] {
-			out = append(out, problem.Quote(s))
-		}
-	}
-	return out
 }

@@ -4,8 +4,9 @@
 // Package manifest is the manifest language: what may run in a mesh, with which secrets, and who may change it.
 //
 // A manifest is one JSON object. Its identity is the SHA-256 of its exact bytes ([Fingerprint]), so bytes are never
-// serialized again here: [Parse] reads them, [Check] reports everything wrong with them, [Diff] says in words what differs,
-// and the methods of [Manifest] answer what the Coordinator asks. Everything is pure: no I/O, no clock, no environment.
+// serialized again here: [Parse] reads them, [Check] reports everything wrong with them, [Diff] says in words what
+// differs, and the methods of [Manifest] answer what the Coordinator asks. Everything is pure: no I/O, no clock, no
+// environment.
 //
 // # Stages
 //
@@ -13,8 +14,9 @@
 //	Check    consistency, templates without executing them   → Problems, warnings included
 //	DryRun   executes all templates on given values          → Problems
 //
-// Each stage reports all problems at once, in the order of the text, each with a JSON path, a line and column if the bytes are
-// at hand, and a hint where one helps. Problems with Warning set do not refuse a manifest; unknown fields are among them.
+// Each stage reports all problems at once, in the order of the text, each with a JSON path, a line and column if the
+// bytes are at hand, and a hint where one helps. Problems with Warning set do not refuse a manifest; unknown fields
+// are among them.
 //
 // # Bounds
 //
@@ -22,22 +24,24 @@
 //
 //   - a document has at most [MaxSize] bytes, its names at most [MaxName]; at most [MaxProblems] problems are reported;
 //   - a manifest has at most [MaxSecrets] secrets, [MaxTemplates] templates and [MaxRecoveryKeys] recovery keys;
-//   - a generated RSA key has [MinRSABits] to [MaxRSABits] bits (recovery keys: to [MaxRecoveryKeyBits]), and all generated
-//     keys and certificates together cost at most [MaxKeyWork], see [Secret.KeyWork];
+//   - a generated RSA key has [MinRSABits] to [MaxRSABits] bits (recovery keys: to [MaxRecoveryKeyBits]), and all
+//     generated keys and certificates together cost at most [MaxKeyWork], see [Secret.KeyWork];
 //   - a generated shared symmetric key has at most [MaxSharedKeyBits] bits, all together [MaxKeyBytes] bytes;
-//   - templates: see package template; all templates of one manifest together do at most [MaxTemplateWork] in a dry run.
+//   - templates: see package template; all templates of one manifest together do at most [MaxTemplateWork] in a dry
+//     run.
 //
 // # Additions to MarbleRun's language
 //
-// Packages may pin TDX or SEV-SNP guests instead of SGX enclaves; Infrastructures with a list of Machines are an allow-list
-// of hardware; Marbles may limit the names in their certificates (AllowedNames). Documents without these mean what they meant.
+// Packages may pin TDX or SEV-SNP guests instead of SGX enclaves; Infrastructures with a list of Machines are an
+// allow-list of hardware; Marbles may limit the names in their certificates (AllowedNames). Documents without these
+// mean what they meant.
 //
 // # Certificate authorities
 //
-// A certificate secret with IsCA is a real CA below the Marble Root, and all certificate secrets get the key usage certSign
-// unless their template says otherwise (MarbleRun's defaults, which peers may pin). Whoever accepts Marble certificates must
-// therefore require that the Marble Root itself signed them. Check refuses templates that carry the extension
-// 1.3.9903.2.1, which names a Marble's type.
+// A certificate secret with IsCA is a real CA below the Marble Root, and all certificate secrets get the key usage
+// certSign unless their template says otherwise (MarbleRun's defaults, which peers may pin). Whoever accepts Marble
+// certificates must therefore require that the Marble Root itself signed them. Check refuses templates that carry the
+// extension 1.3.9903.2.1, which names a Marble's type.
 package manifest
 
 import (
@@ -159,8 +163,8 @@ const (
 	ActionUpdateManifest        = "UpdateManifest"
 )
 
-// Fingerprint is the identity of a manifest: the SHA-256 of its exact bytes, in lower-case hex. MarbleRun also calls it the
-// manifest signature.
+// Fingerprint is the identity of a manifest: the SHA-256 of its exact bytes, in lower-case hex. MarbleRun also calls
+// it the manifest signature.
 func Fingerprint(data []byte) string {
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:])

@@ -17,9 +17,9 @@ import (
 	"github.com/marblerun/marblerun/manifest/problem"
 )
 
-// Parse reads a manifest from its exact bytes. Field names match ignoring case, unknown fields are ignored, and of equal keys
-// the last wins, like encoding/json does it. The error is [Problems]: one syntax error, or every value of a wrong type and every
-// Files and Env entry that cannot be decoded.
+// Parse reads a manifest from its exact bytes. Field names match ignoring case, unknown fields are ignored, and of
+// equal keys the last wins, like encoding/json does it. The error is [Problems]: one syntax error, or every value of
+// a wrong type and every Files and Env entry that cannot be decoded.
 func Parse(data []byte) (*Manifest, error) {
 	if p := syntaxProblem(data); p != nil {
 		return nil, Problems{*p}
@@ -93,8 +93,8 @@ func syntaxHint(data []byte, err error) string {
 	return ""
 }
 
-// Locate returns a sorted copy in which every problem has the line and column of its path in data. It is for problems of
-// functions that do not see the bytes.
+// Locate returns a sorted copy in which every problem has the line and column of its path in data. It is for problems
+// of functions that do not see the bytes.
 func Locate(data []byte, problems Problems) Problems {
 	out := slices.Clone(problems)
 	var paths []string

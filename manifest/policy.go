@@ -37,8 +37,8 @@ func (m *Manifest) Policy(name string) (attest.Policy, bool) {
 	return policy, true
 }
 
-// Machines is the allow-list of hardware: the union over Infrastructures, without duplicates, hex in lower case. Empty means
-// that all hardware is allowed (Check refuses an empty list of Machines).
+// Machines is the allow-list of hardware: the union over Infrastructures, without duplicates, hex in lower case.
+// Empty means that all hardware is allowed (Check refuses an empty list of Machines).
 func (m *Manifest) Machines() []attest.Machine {
 	var machines []attest.Machine
 	seen := make(map[attest.Machine]bool)

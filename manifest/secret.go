@@ -44,8 +44,9 @@ func (s Secret) effectiveValidFor() uint {
 	return s.ValidFor
 }
 
-// KeyWork estimates what generating the secret costs, for [MaxKeyWork]: (bits/1024)⁴ for an RSA key, whose search time grows
-// so; 1 for other certificates; 0 for what is not generated or is symmetric. One unit is some milliseconds.
+// KeyWork estimates what generating the secret costs, for [MaxKeyWork]: (bits/1024)⁴ for an RSA key, whose search
+// time grows so; 1 for other certificates; 0 for what is not generated or is symmetric. One unit is some
+// milliseconds.
 func (s Secret) KeyWork() uint64 {
 	switch {
 	case s.UserDefined || !s.IsCertificate():

@@ -39,9 +39,9 @@ func CompileTemplate(name, text string, kind TemplateKind) (*Template, error) {
 	return template.Compile(name, text, kind)
 }
 
-// ReferencedSecrets are the secrets that a Marble's templates and TLS tags name, and those whose previous value they name,
-// sorted. A template that uses .Secrets in another way may name all. Names that are not defined and templates that do not
-// compile are left out.
+// ReferencedSecrets are the secrets that a Marble's templates and TLS tags name, and those whose previous value they
+// name, sorted. A template that uses .Secrets in another way may name all. Names that are not defined and templates
+// that do not compile are left out.
 func (m *Manifest) ReferencedSecrets(marbleType string) (current, previous []string) {
 	now, before, all := make(map[string]bool), make(map[string]bool), false
 	m.eachTemplate(marbleType, func(_ string, kind TemplateKind, v Value) {
@@ -92,8 +92,9 @@ func (m *Manifest) eachTemplate(marbleType string, f func(path string, kind Temp
 	each(at+".Env", EnvTemplate, parameters.Env)
 }
 
-// DryRun executes all templates. Generated secrets have the value in real if there is one; for all others, user-defined
-// ones and .MarbleRun, placeholders stand. Problems have no line and column: see [Problems.Locate]. A cancelled ctx is a problem.
+// DryRun executes all templates. A secret has its value in real if there is one and it is not empty; for all others,
+// as user-defined ones before their upload, and for .MarbleRun, placeholders stand. Problems have no line and column:
+// see [Locate]. A cancelled ctx is a problem.
 func (m *Manifest) DryRun(ctx context.Context, real map[string]TemplateSecret) Problems {
 	var r problem.Report
 	data := m.placeholders(real)
@@ -156,7 +157,7 @@ const maxPlaceholder = 64 << 10
 func (m *Manifest) placeholders(real map[string]TemplateSecret) *TemplateData {
 	secrets := make(map[string]TemplateSecret, len(m.Secrets))
 	for name, s := range m.Secrets {
-		if value, ok := real[name]; ok && !s.UserDefined {
+		if value := real[name]; len(value.Public)+len(value.Private)+len(value.Cert.Raw) > 0 {
 			secrets[name] = value
 		} else {
 			secrets[name] = s.placeholder()

@@ -28,17 +28,17 @@ func (m *Manifest) UpdateKind() UpdateKind {
 	return FullUpdate
 }
 
-// CheckPackageUpdate returns all problems of a package update. current has the effect of earlier package updates folded in, see
-// [Manifest.WithSecurityVersions]. Problems have no line and column: see [Locate]. Unlike MarbleRun it refuses a
-// Config and fields that would have no effect, and security versions for packages that do not pin one.
+// CheckPackageUpdate returns all problems of a package update. current has the effect of earlier package updates
+// folded in, see [Manifest.WithSecurityVersions]. Problems have no line and column: see [Locate]. Unlike MarbleRun it
+// refuses a Config and fields that would have no effect, and security versions for packages that do not pin one.
 func CheckPackageUpdate(current, update *Manifest) Problems {
 	c := &checker{m: current}
 	if len(update.Packages) == 0 {
 		c.Fail("$.Packages", "the update names no packages")
 	}
 	config := update.Config
-	if config.SealMode != "" || len(config.FeatureGates) > 0 || config.UpdateThreshold != 0 || config.RecoveryThreshold != 0 ||
-		config.RotateRootSecret {
+	if config.SealMode != "" || len(config.FeatureGates) > 0 || config.UpdateThreshold != 0 ||
+		config.RecoveryThreshold != 0 || config.RotateRootSecret {
 		c.Fail("$.Config", "a package update cannot change the settings").Hint = "send the whole manifest as a full update"
 	}
 	c.names.packages = sortedKeys(current.Packages)
@@ -55,7 +55,8 @@ func (c *checker) packageUpdate(path, name string, next Package) {
 		return
 	}
 	for _, field := range frozenFields(next) {
-		c.Fail(path+"."+field, "a package update cannot change %s", field).Hint = "only SecurityVersion; else send the whole manifest"
+		c.Fail(path+"."+field, "a package update cannot change %s", field).Hint =
+			"only SecurityVersion; else send the whole manifest"
 	}
 	switch {
 	case next.SecurityVersion == nil:
@@ -88,8 +89,8 @@ func frozenFields(p Package) (fields []string) {
 	return fields
 }
 
-// RecoveryKeysChanged reports whether a full update from old to new starts an epoch with new recovery secrets: other names or
-// PEM texts, or another effective threshold.
+// RecoveryKeysChanged reports whether a full update from old to new starts an epoch with new recovery secrets: other
+// names or PEM texts, or another effective threshold.
 func RecoveryKeysChanged(old, new *Manifest) bool {
 	t1, _ := old.RecoveryScheme()
 	t2, _ := new.RecoveryScheme()

@@ -58,8 +58,8 @@ type Template struct {
 	RawSubject []byte
 }
 
-// X509 returns the template as x509.CreateCertificate takes it, without the language's defaults and without the fields that
-// the Coordinator sets (SerialNumber, NotBefore, BasicConstraintsValid).
+// X509 returns the template as x509.CreateCertificate takes it, without the language's defaults and without the
+// fields that the Coordinator sets (SerialNumber, NotBefore, BasicConstraintsValid).
 func (c Template) X509() *x509.Certificate {
 	return &x509.Certificate{
 		Subject: c.Subject, NotAfter: c.NotAfter, DNSNames: c.DNSNames, IPAddresses: c.IPAddresses,
@@ -69,8 +69,10 @@ func (c Template) X509() *x509.Certificate {
 		OCSPServer: c.OCSPServer, IssuingCertificateURL: c.IssuingCertificateURL,
 		CRLDistributionPoints: c.CRLDistributionPoints, PolicyIdentifiers: c.PolicyIdentifiers, Policies: c.Policies,
 		PermittedDNSDomainsCritical: c.PermittedDNSDomainsCritical, PermittedDNSDomains: c.PermittedDNSDomains,
-		ExcludedDNSDomains: c.ExcludedDNSDomains, PermittedIPRanges: c.PermittedIPRanges, ExcludedIPRanges: c.ExcludedIPRanges,
+		ExcludedDNSDomains: c.ExcludedDNSDomains, PermittedIPRanges: c.PermittedIPRanges,
+		ExcludedIPRanges:        c.ExcludedIPRanges,
 		PermittedEmailAddresses: c.PermittedEmailAddresses, ExcludedEmailAddresses: c.ExcludedEmailAddresses,
-		PermittedURIDomains: c.PermittedURIDomains, ExcludedURIDomains: c.ExcludedURIDomains, ExtraExtensions: c.ExtraExtensions,
+		PermittedURIDomains: c.PermittedURIDomains, ExcludedURIDomains: c.ExcludedURIDomains,
+		ExtraExtensions: c.ExtraExtensions,
 	}
 }

@@ -21,7 +21,8 @@ import (
 // oidMarbleType is the extension that names the type of a Marble in its certificate (contract marble-api §6).
 func oidMarbleType() asn1.ObjectIdentifier { return asn1.ObjectIdentifier{1, 3, 9903, 2, 1} }
 
-// Check reports what is wrong with the template at path of a certificate that will be generated, in the end by making one.
+// Check reports what is wrong with the template at path of a certificate that will be generated, in the end by making
+// one.
 func (t Template) Check(c *problem.Report, path string) {
 	before := c.Failures()
 	if t.MaxPathLen < -1 || !t.IsCA && (t.MaxPathLen > 0 || t.MaxPathLenZero) {

@@ -17,8 +17,8 @@ import (
 // checker looks for problems in one package or infrastructure.
 type checker struct{ *problem.Report }
 
-// Check reports what is wrong with the package at path: its additions to MarbleRun's language always, and whether it pins an
-// identity if a Marble uses it.
+// Check reports what is wrong with the package at path: its additions to MarbleRun's language always, and whether it
+// pins an identity if a Marble uses it.
 func (p Package) Check(r *problem.Report, path string, used bool) {
 	c := checker{r}
 	c.teeKind(path, p)
@@ -34,7 +34,8 @@ func (p Package) Check(r *problem.Report, path string, used bool) {
 func (i Infrastructure) Check(r *problem.Report, path string) {
 	c := checker{r}
 	if i.Machines != nil && len(i.Machines) == 0 {
-		c.Fail(path+".Machines", "an empty list of machines would allow none").Hint = "leave Machines out to allow all hardware"
+		c.Fail(path+".Machines", "an empty list of machines would allow none").Hint =
+			"leave Machines out to allow all hardware"
 	}
 	for n, m := range i.Machines {
 		c.machine(problem.Item(path+".Machines", n), m)
@@ -83,7 +84,8 @@ func (c checker) identity(path string, p Package) {
 		c.pinSNP(complain, path+".SNP", p.SNP)
 	case p.UniqueID != "":
 		if p.SignerID != "" || p.ProductID != nil || p.SecurityVersion != nil {
-			complain(path, "has a UniqueID besides SignerID, ProductID or SecurityVersion").Hint = "use one of the two identities"
+			complain(path, "has a UniqueID besides SignerID, ProductID or SecurityVersion").Hint =
+				"use one of the two identities"
 		}
 	default:
 		if missing := missingSGX(p); len(missing) > 0 {
@@ -144,11 +146,8 @@ func (c checker) tdx(path string, p *TDX) {
 	c.hexField(path+".XFAM", p.XFAM, 8)
 }
 
-// SNPPolicyBits are the names of the guest-policy bits that a package may require (AMD's SEV-SNP firmware ABI).
-func SNPPolicyBits() []string {
-	return []string{"SMT", "MIGRATE_MA", "SINGLE_SOCKET", "CXL_ALLOW", "MEM_AES_256_XTS", "RAPL_DIS",
-		"CIPHERTEXT_HIDING", "PAGE_SWAP_DISABLE"}
-}
+// debugBit of an SEV-SNP guest policy is what a package's Debug is compared with.
+const debugBit = 19
 
 func (c checker) snp(path string, p *SNP) {
 	if p == nil {
@@ -159,11 +158,13 @@ func (c checker) snp(path string, p *SNP) {
 	c.hexField(path+".IDKeyDigest", p.IDKeyDigest, 48)
 	c.hexField(path+".AuthorKeyDigest", p.AuthorKeyDigest, 48)
 	for _, bit := range slices.Sorted(maps.Keys(p.Policy)) {
+		n, ok := attest.SNPPolicyBit(bit)
 		switch {
-		case bit == "DEBUG":
+		case ok && n == debugBit:
 			c.Fail(problem.Key(path+".Policy", bit), "the debug bit is not set here").Hint = "use the package's Debug"
-		case !slices.Contains(SNPPolicyBits(), bit):
-			c.Fail(problem.Key(path+".Policy", bit), "unknown policy bit %s", problem.Quote(bit)).Hint = c.MeantOrOneOf(bit, SNPPolicyBits())
+		case !ok:
+			c.Fail(problem.Key(path+".Policy", bit), "unknown policy bit %s", problem.Quote(bit)).Hint =
+				c.MeantOrOneOf(bit, attest.SNPPolicyBitNames())
 		}
 	}
 	if p.VMPL != nil && *p.VMPL > 3 {

@@ -1,8 +1,8 @@
 // Copyright The Marblerun Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package identity is the part of the manifest language that says which programs on which hardware may run: packages and
-// infrastructures.
+// Package identity is the part of the manifest language that says which programs on which hardware may run: packages
+// and infrastructures.
 package identity
 
 import (
@@ -27,7 +27,8 @@ type Package struct {
 	SNP *SNP
 	// MinimumTCBEvaluationDataNumber refuses decisions by older collateral (SGX and TDX); 0 = off.
 	MinimumTCBEvaluationDataNumber uint32
-	// TCBDateAfter is a grace: an OutOfDate platform whose TCB level is not older counts as UpToDate. RFC 3339; absent = off.
+	// TCBDateAfter is a grace: an OutOfDate platform whose TCB level is not older counts as UpToDate. RFC 3339; absent =
+	// off.
 	TCBDateAfter time.Time
 }
 

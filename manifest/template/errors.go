@@ -78,8 +78,8 @@ func syntaxError(name string, err error) *Error {
 	return e
 }
 
-// executionError makes an Error of what text/template says, which may quote secrets: only refusals of our own and messages
-// about fields and types are passed on.
+// executionError makes an Error of what text/template says, which may quote secrets: only refusals of our own and
+// messages about fields and types are passed on.
 func executionError(name string, err error) *Error {
 	text := err.Error()
 	e := &Error{Name: name, Text: "cannot be expanded", Hint: "the reason is withheld because it could quote a secret"}

@@ -82,8 +82,8 @@ func (x *execution) payFor(values ...reflect.Value) error {
 	return x.pay(size)
 }
 
-// weigh estimates values: the number of things that fmt formats one by one, and a bound of the bytes it makes of them without
-// width. It stops when size exceeds limit.
+// weigh estimates values: the number of things that fmt formats one by one, and a bound of the bytes it makes of them
+// without width. It stops when size exceeds limit.
 func weigh(values []reflect.Value, limit int64) (leaves, size int64) {
 	add := func(l, s int64) {
 		leaves += l

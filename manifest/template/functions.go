@@ -84,7 +84,8 @@ func rawBytes(v any) ([]byte, error) {
 	case PrivateKey:
 		raw = v
 	default:
-		return nil, &refusal{"the argument is not a secret, a certificate or a key", "use .Secrets.name, or its .Cert, .Public or .Private"}
+		return nil, &refusal{"the argument is not a secret, a certificate or a key",
+			"use .Secrets.name, or its .Cert, .Public or .Private"}
 	}
 	if len(raw) == 0 {
 		return nil, emptyValue()
@@ -93,7 +94,8 @@ func rawBytes(v any) ([]byte, error) {
 }
 
 func emptyValue() error {
-	return &refusal{"the value is empty", "a user-defined secret must be uploaded first; only certificate secrets have a .Cert"}
+	return &refusal{"the value is empty",
+		"a user-defined secret must be uploaded first; only certificate secrets have a .Cert"}
 }
 
 // pem encodes a certificate or key. A whole secret is refused because it is not clear which of the three is meant.
@@ -133,7 +135,8 @@ func (x *execution) text(v any) (string, error) {
 	case len(s.Public) == 0:
 		return "", emptyValue()
 	case bytes.IndexByte(s.Public, 0) >= 0:
-		return "", &refusal{"the secret contains a NUL byte", "an environment variable cannot hold one; use hex or base64, or Files"}
+		return "", &refusal{"the secret contains a NUL byte",
+			"an environment variable cannot hold one; use hex or base64, or Files"}
 	}
 	if err := x.pay(int64(len(s.Public))); err != nil {
 		return "", err

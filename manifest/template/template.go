@@ -1,8 +1,8 @@
 // Copyright The Marblerun Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package template is the template language of a manifest's Files and Env entries: Go's text/template with the functions
-// of the contract and with bounds, because anyone may send a manifest.
+// Package template is the template language of a manifest's Files and Env entries: Go's text/template with the
+// functions of the contract and with bounds, because anyone may send a manifest.
 //
 // # Language
 //
@@ -10,29 +10,30 @@
 // The functions are pem, hex, base64, and raw (Files) or string (Env). A missing secret is an error, also where
 // text/template would print <no value>.
 //
-// The data ([Data]) is plain: none of its types has a method that a template can call. Times, addresses, serial numbers and
-// names of a certificate's fields are therefore strings, in the form in which Go prints them.
+// The data ([Data]) is plain: none of its types has a method that a template can call. Times, addresses, serial
+// numbers and names of a certificate's fields are therefore strings, in the form in which Go prints them.
 //
 // # Bounds
 //
 // Before execution, by walking the parse tree:
 //
 //   - at most [MaxActions] actions, together at most [MaxActionBytes] of source and [MaxNodes] nodes;
-//   - range only over fields and variables' fields (not over numbers, literals, or results of functions), nested at most
-//     [MaxRangeDepth] deep;
+//   - range only over fields and variables' fields (not over numbers, literals, or results of functions), nested at
+//     most [MaxRangeDepth] deep;
 //   - width and precision in a printf format at most [MaxWidth], and never taken from arguments;
 //   - no recursion.
 //
-// During execution every node, iteration and produced byte is paid from a budget of work ([MaxWork] per template), so that
-// loops cannot multiply: each body of a range or of a defined template begins with a hidden action that pays for it, each
-// printed value passes a hidden function that pays before it is formatted. Output is at most [MaxOutput] bytes.
+// During execution every node, iteration and produced byte is paid from a budget of work ([MaxWork] per template), so
+// that loops cannot multiply: each body of a range or of a defined template begins with a hidden action that pays for
+// it, each printed value passes a hidden function that pays before it is formatted. Output is at most [MaxOutput]
+// bytes.
 //
 // A text without actions is not a template and none of this applies to it.
 //
 // # Secrets
 //
-// Errors never contain values: what text/template reports is passed on only if it is known to name nothing but types and
-// fields.
+// Errors never contain values: what text/template reports is passed on only if it is known to name nothing but types
+// and fields.
 package template
 
 import (
@@ -109,8 +110,8 @@ func Compile(name, text string, kind Kind) (*Template, error) {
 	return t, nil
 }
 
-// References returns the names of the secrets that the template uses by constant name, sorted. With all it uses .Secrets or
-// .Previous in some other way, so that it may see every secret.
+// References returns the names of the secrets that the template uses by constant name, sorted. With all it uses
+// .Secrets or .Previous in some other way, so that it may see every secret.
 func (t *Template) References() (secrets, previous []string, all bool) {
 	seen := make(map[Reference]bool)
 	for _, r := range t.refs {
@@ -133,8 +134,8 @@ func (t *Template) References() (secrets, previous []string, all bool) {
 // Uses returns every constant use of a secret in the order of the text.
 func (t *Template) Uses() []Reference { return t.refs }
 
-// Execute expands the template: at most [MaxOutput] bytes, with at most [MaxWork] of work. The error is an *[Error] without
-// secrets in it.
+// Execute expands the template: at most [MaxOutput] bytes, with at most [MaxWork] of work. The error is an *[Error]
+// without secrets in it.
 func (t *Template) Execute(data *Data) ([]byte, error) {
 	return t.ExecuteWithin(NewBudget(MaxWork), data)
 }

@@ -3,14 +3,15 @@
 
 // Package source reads a JSON document beside the Go type it will be decoded into, without decoding it.
 //
-// It answers what encoding/json does not: all values of a wrong type at once, the fields that the type does not know, and
-// where in the text the value at a path lies. It follows the rules of encoding/json: field names match ignoring case, null
-// is no value, the last of several equal keys wins.
+// It answers what encoding/json does not: all values of a wrong type at once, the fields that the type does not know,
+// and where in the text the value at a path lies. It follows the rules of encoding/json: field names match ignoring
+// case, null is no value, the last of several equal keys wins.
 //
-// A path begins with $; a field adds .Name (in the type's spelling), a map entry ["key"] (quoted as in Go), a list element [3].
+// A path begins with $; a field adds .Name (in the type's spelling), a map entry ["key"] (quoted as in Go), a list
+// element [3].
 //
-// The document must be valid JSON. Memory and stack are bounded by the type's depth, not by the document's: values that the
-// type does not describe are skipped without recursion.
+// The document must be valid JSON. Memory and stack are bounded by the type's depth, not by the document's: values
+// that the type does not describe are skipped without recursion.
 package source
 
 import (
@@ -47,15 +48,16 @@ type Fault struct {
 	Known   []string
 }
 
-// Inspect returns the faults of data read as a value of type t, in the order of the text: at most limit wrong values and as
-// many unknown fields.
+// Inspect returns the faults of data read as a value of type t, in the order of the text: at most limit wrong values
+// and as many unknown fields.
 func Inspect(data []byte, t reflect.Type, schema Schema, limit int) []Fault {
 	w := walker{data: data, schema: schema, inspect: true, limit: limit}
 	w.value(t, nil, nil)
 	return w.faults
 }
 
-// Locate returns the offset in bytes of the value at each path. If there is none it is that of the nearest value above it.
+// Locate returns the offset in bytes of the value at each path. If there is none it is that of the nearest value
+// above it.
 func Locate(data []byte, t reflect.Type, schema Schema, paths []string) map[string]int {
 	root := &wanted{}
 	for _, p := range paths {
@@ -176,7 +178,8 @@ func (w *walker) object(t reflect.Type, at *crumb, want *wanted) {
 func (w *walker) entries(t reflect.Type, at *crumb, want *wanted) {
 	w.members(func(name string, offset int) {
 		if len(name) > w.schema.MaxKey {
-			w.fault(Fault{Path: at.String(), Offset: offset, Text: fmt.Sprintf("a name has more than %d bytes", w.schema.MaxKey)})
+			text := fmt.Sprintf("a name has more than %d bytes", w.schema.MaxKey)
+			w.fault(Fault{Path: at.String(), Offset: offset, Text: text})
 			w.skip()
 			return
 		}

@@ -3,7 +3,8 @@
 
 // Package spelling finds the word that somebody probably meant.
 //
-// Its work is bounded whatever it is given: words longer than 40 bytes and lists longer than 200 words are not searched.
+// Its work is bounded whatever it is given: words longer than 40 bytes and lists longer than 200 words are not
+// searched.
 package spelling
 
 import "strings"
@@ -13,7 +14,8 @@ const (
 	maxList = 200
 )
 
-// Nearest returns the candidate closest to word, ignoring case, or "" if none is close. Ties go to the earlier candidate.
+// Nearest returns the candidate closest to word, ignoring case, or "" if none is close. Ties go to the earlier
+// candidate.
 func Nearest(word string, candidates []string) string {
 	if word == "" || len(word) > maxWord || len(candidates) > maxList {
 		return ""

@@ -1,11 +1,12 @@
 // Copyright The Marblerun Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package compare finds the differences between two values of one type.
+// Package diff says in words how two manifests differ.
 //
-// Structs are compared field by field, maps with string keys entry by entry, lists of strings as a whole, everything else for
-// deep equality. A nil and an empty list differ.
-package compare
+// It compares any two values of one type: structs are compared field by field, maps with string keys entry by entry,
+// lists of strings as a whole, everything else for deep equality. A nil and an empty list differ. Long texts and
+// bytes are not shown.
+package diff
 
 import (
 	"reflect"
@@ -13,22 +14,23 @@ import (
 	"strconv"
 )
 
-// Difference is one difference. Old or New is invalid if the entry, or what a pointer points to, is missing on that side.
-type Difference struct {
+// difference is one difference. Old or New is invalid if the entry, or what a pointer points to, is missing on that
+// side.
+type difference struct {
 	Path     string // as in package source
 	Steps    []string
 	Old, New reflect.Value
 }
 
-// Values returns the differences between two values of one type, sorted by path.
-func Values(before, after any) []Difference {
+// compare returns the differences between two values of one type, sorted by path.
+func compare(before, after any) []difference {
 	c := &comparison{}
 	c.values("$", nil, reflect.ValueOf(before), reflect.ValueOf(after))
 	sort.SliceStable(c.found, func(i, j int) bool { return c.found[i].Path < c.found[j].Path })
 	return c.found
 }
 
-type comparison struct{ found []Difference }
+type comparison struct{ found []difference }
 
 func (c *comparison) values(path string, steps []string, a, b reflect.Value) {
 	switch {
@@ -38,7 +40,8 @@ func (c *comparison) values(path string, steps []string, a, b reflect.Value) {
 		c.differ(path, steps, a.Elem(), b.Elem())
 	case a.Kind() == reflect.Struct && transparent(a.Type()):
 		for f := range a.Type().Fields() {
-			c.values(path+"."+f.Name, append(steps[:len(steps):len(steps)], f.Name), a.FieldByIndex(f.Index), b.FieldByIndex(f.Index))
+			next := append(steps[:len(steps):len(steps)], f.Name)
+			c.values(path+"."+f.Name, next, a.FieldByIndex(f.Index), b.FieldByIndex(f.Index))
 		}
 	case a.Kind() == reflect.Map && a.Type().Key().Kind() == reflect.String:
 		c.entries(path, steps, a, b)
@@ -78,5 +81,5 @@ func (c *comparison) differ(path string, steps []string, a, b reflect.Value) {
 	if !a.IsValid() && !b.IsValid() || a.IsValid() && b.IsValid() && reflect.DeepEqual(a.Interface(), b.Interface()) {
 		return
 	}
-	c.found = append(c.found, Difference{Path: path, Steps: steps, Old: a, New: b})
+	c.found = append(c.found, difference{Path: path, Steps: steps, Old: a, New: b})
 }
