@@ -37,8 +37,8 @@ func GenerateShared(
 }
 
 // Placeholders returns a stand-in for every secret that is made per Marble, to execute templates before there is one.
-// It finds the sizes and certificate templates that cannot be generated (manifest §12, step 5). Keys are throwaway ones:
-// one per kind, and small for RSA, so that a manifest that nobody activates costs little.
+// It finds the sizes and certificate templates that cannot be generated (manifest §12, step 5). Keys are throwaway
+// ones: one per kind, and small for RSA, so that a manifest that nobody activates costs little.
 func Placeholders(
 	ctx context.Context, m *manifest.Manifest, ca *pki.CA, now time.Time, rand io.Reader,
 ) (map[string]Value, error) {
