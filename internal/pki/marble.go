@@ -47,8 +47,9 @@ func newLeafParts(issuer *x509.Certificate) (leafParts, error) {
 }
 
 // IssueMarble makes a key and a leaf for the Marble with the canonical UUID id (36 characters, lower case). Of the
-// names in csr it drops the Coordinator's own (a wildcard that covers one included) and, if allowed is not nil, wildcards
-// and those that neither equal an entry of it nor match one of the form *.suffix; localhost and loopback always pass.
+// names in csr it drops the Coordinator's own (a wildcard that covers one included) and, if allowed is not nil,
+// wildcards and those that neither equal an entry of it nor match one of the form *.suffix; localhost and loopback
+// always pass.
 func (ca *CA) IssueMarble(
 	csr *CSR, id, marbleType string, allowed []string, now time.Time, rand io.Reader,
 ) (*Leaf, error) {
