@@ -1,0 +1,145 @@
+// Copyright The Marblerun Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+)
+
+func killCoordinator(ctx context.Context, d *demo) (string, error) {
+	d.out.command(fmt.Sprintf("kill -9 %d", d.coordinator.cmd.Process.Pid))
+	d.coordinator.kill()
+	if _, err := d.ping(ctx); err == nil {
+		return "", errors.New("somebody still answers at the Coordinator's address")
+	}
+	before := len(d.echoClient.lines("answers"))
+	err := d.await(ctx, d.echoClient, "echo-client goes on", func() error {
+		if n := len(d.echoClient.lines("answers")) - before; n < 3 {
+			return fmt.Errorf("%d answers since", n)
+		}
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	if _, err := d.askWeb(ctx, http.MethodGet, "/", ""); err != nil {
+		return "", err
+	}
+	answers := d.echoClient.lines("answers")
+	d.out.output("echo-client: " + answers[len(answers)-1])
+	return "The Marbles go on talking, each over new connections. They need the Coordinator only to start.", nil
+}
+
+func bringBack(ctx context.Context, d *demo) (string, error) {
+	if err := d.startCoordinator(ctx); err != nil {
+		return "", err
+	}
+	if err := d.wantReady(ctx); err != nil {
+		return "", err
+	}
+	if _, err := d.cli(ctx, "manifest", "verify", "manifest.json", d.clientAddr, "-i"); err != nil {
+		return "", err
+	}
+	d.out.line("Same manifest, same root certificate. Now web, with the UUID that it had:")
+	d.web.stop()
+	old := len(d.web.lines("serving HTTPS"))
+	web, err := d.startMarble("web", "web", "WEB_LISTEN="+d.webAddr)
+	if err != nil {
+		return "", err
+	}
+	d.web = web
+	err = d.await(ctx, d.web, "web serves again", func() error {
+		if len(d.web.lines("serving HTTPS")) == old {
+			return errors.New("not yet")
+		}
+		_, err := d.askWeb(ctx, http.MethodGet, "/", "")
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	return d.sameKey(ctx)
+}
+
+// sameKey checks that web still has its key.
+func (d *demo) sameKey(ctx context.Context) (string, error) {
+	fingerprint, err := d.keyFingerprint(ctx)
+	if err != nil {
+		return "", err
+	}
+	note, err := d.askWeb(ctx, http.MethodGet, "/note", "")
+	if err != nil {
+		return "", err
+	}
+	d.out.output("note: " + note.body)
+	if fingerprint != d.fingerprint || note.body != d.note {
+		return "", fmt.Errorf("web came back with key %s and note %q instead of %s and %q", fingerprint, note.body,
+			d.fingerprint, d.note)
+	}
+	return "web got the same key and could read the note. The key was never stored outside the sealed state.", nil
+}
+
+func intrude(_ context.Context, d *demo) (string, error) {
+	return d.refused("intruder", "web", "unknown marble type")
+}
+
+// refused starts a Marble that must not be admitted, and shows why not.
+func (d *demo) refused(marbleType, program, why string) (string, error) {
+	d.out.command("EDG_MARBLE_TYPE=" + marbleType + " premain-libos " + program)
+	p, err := d.startMarble(marbleType, program)
+	if err != nil {
+		return "", err
+	}
+	code, err := p.wait(startLimit)
+	if err != nil {
+		return "", err
+	}
+	if code == 0 || len(p.lines(why)) == 0 {
+		return "", fmt.Errorf("%s was not refused for the reason %q (exit code %d)", marbleType, why, code)
+	}
+	for _, line := range append(p.lines(why), p.lines("hint: ")...) {
+		_, text, _ := strings.Cut(line, "[PreMain] ")
+		d.out.output(strings.TrimSpace(text))
+	}
+	return "Refused, with the reason and what to do about it. The program itself never ran.", nil
+}
+
+func exceedBudget(_ context.Context, d *demo) (string, error) {
+	d.out.line("The manifest says \"MaxActivations\": 1 for one-time-job.")
+	d.out.command("EDG_MARBLE_TYPE=one-time-job premain-libos one-time-job")
+	p, err := d.startMarble("one-time-job", "one-time-job")
+	if err != nil {
+		return "", err
+	}
+	code, err := p.wait(startLimit)
+	if err != nil {
+		return "", err
+	}
+	done := p.lines("done, with a token")
+	if code != 0 || len(done) != 1 {
+		return "", fmt.Errorf("the job failed with exit code %d", code)
+	}
+	d.out.output(done[0])
+	return d.refused("one-time-job", "one-time-job", "reached max activations")
+}
+
+func readActivations(ctx context.Context, d *demo) (string, error) {
+	output, err := d.cli(ctx, "activations", d.clientAddr, "-i")
+	if err != nil {
+		return "", err
+	}
+	for _, name := range []string{"web", "echo-server", "echo-client", "one-time-job"} {
+		if !strings.Contains(output, name) {
+			return "", errors.New("the activation of " + name + " is missing")
+		}
+	}
+	if strings.Contains(output, "intruder") {
+		return "", errors.New("the intruder was activated")
+	}
+	return "Each admission is an event in the sealed journal; the one before the crash is there too.", nil
+}

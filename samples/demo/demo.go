@@ -1,0 +1,199 @@
+// Copyright The Marblerun Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// startLimit is how long anything may take to come up; this machine may be busy with other things.
+const startLimit = time.Minute
+
+// demo is what the steps share.
+type demo struct {
+	out  *screen
+	keep bool
+	// root is the module's folder, dir the temporary one, bin where the programs are.
+	root, dir, bin string
+
+	clientAddr, meshAddr, echoAddr, webAddr string
+
+	processes []*process
+	// concerned are the processes whose logs matter if the current step fails, besides the Coordinator's.
+	concerned []*process
+
+	coordinator, echoServer, echoClient, web *process
+
+	// root certificate of the Coordinator as it was first seen, and the pool that clients trust.
+	firstRoot *x509.Certificate
+	anchor    *x509.CertPool
+
+	note, fingerprint string
+}
+
+func newDemo(out *screen, keep bool) (*demo, error) {
+	d := &demo{out: out, keep: keep}
+	var err error
+	if d.root, err = moduleRoot(); err != nil {
+		return nil, err
+	}
+	for _, addr := range []*string{&d.clientAddr, &d.meshAddr, &d.echoAddr, &d.webAddr} {
+		if *addr, err = freeAddr(); err != nil {
+			return nil, err
+		}
+	}
+	manifest, err := os.ReadFile(filepath.Join(d.root, "samples", "manifest.json"))
+	if err != nil {
+		return nil, err
+	}
+	if d.dir, err = os.MkdirTemp("", "marblerun-demo-"); err != nil {
+		return nil, err
+	}
+	d.bin = filepath.Join(d.dir, "bin")
+	return d, os.WriteFile(filepath.Join(d.dir, "manifest.json"), manifest, 0o600)
+}
+
+// moduleRoot walks up to go.mod.
+func moduleRoot() (string, error) {
+	dir, err := os.Getwd()
+	for err == nil {
+		if _, statErr := os.Stat(filepath.Join(dir, "go.mod")); statErr == nil {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", errors.New("run the demo inside the checkout, e.g. by \"make demo\"")
+		}
+		dir = filepath.Dir(dir)
+	}
+	return "", err
+}
+
+// freeAddr finds a port that was free a moment ago. Names, not numbers: localhost is what the certificates say.
+func freeAddr() (string, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer listener.Close()
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	return "localhost:" + port, err
+}
+
+// cli runs the marblerun CLI as a person would, in the temporary folder, and shows the command and what it says.
+func (d *demo) cli(ctx context.Context, args ...string) (string, error) {
+	d.out.command("marblerun " + strings.Join(args, " "))
+	cmd := exec.CommandContext(ctx, filepath.Join(d.bin, "marblerun"), args...)
+	cmd.Dir = d.dir
+	cmd.Env = []string{"HOME=" + d.dir, "XDG_CONFIG_HOME=" + filepath.Join(d.dir, "config"), "NO_COLOR=1"}
+	output, err := cmd.CombinedOutput()
+	d.out.output(string(output))
+	if err != nil {
+		return "", fmt.Errorf("marblerun %s: %w", strings.Join(args, " "), err)
+	}
+	return string(output), nil
+}
+
+// startMarble starts the program behind premain-libos, with a folder of its own. Started again it finds its UUID there.
+func (d *demo) startMarble(marbleType, program string, env ...string) (*process, error) {
+	dir := filepath.Join(d.dir, "marbles", marbleType)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	env = append([]string{
+		"EDG_MARBLE_TYPE=" + marbleType, "EDG_MARBLE_COORDINATOR_ADDR=" + d.meshAddr, "EDG_MARBLE_DNS_NAMES=localhost",
+	}, env...)
+	return d.start(marbleType, dir, env, filepath.Join(d.bin, "premain-libos"), filepath.Join(d.bin, program))
+}
+
+// startCoordinator starts the Coordinator on its ports and state and waits until it answers.
+func (d *demo) startCoordinator(ctx context.Context) (err error) {
+	d.coordinator, err = d.start("coordinator", d.dir, []string{
+		"EDG_COORDINATOR_SIMULATION=1",
+		"EDG_COORDINATOR_MESH_ADDR=" + d.meshAddr, "EDG_COORDINATOR_CLIENT_ADDR=" + d.clientAddr,
+		"EDG_COORDINATOR_SEAL_DIR=" + filepath.Join(d.dir, "state"), "EDG_COORDINATOR_DNS_NAMES=localhost",
+	}, filepath.Join(d.bin, "coordinator"))
+	if err != nil {
+		return err
+	}
+	var root *x509.Certificate
+	err = d.await(ctx, d.coordinator, "the Coordinator answers", func() (err error) {
+		root, err = d.ping(ctx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if d.firstRoot == nil {
+		d.firstRoot = root
+	}
+	if !d.firstRoot.Equal(root) {
+		return errors.New("the Coordinator came back with another root certificate")
+	}
+	return nil
+}
+
+// ping asks for the status only to see whether somebody answers, and returns the certificate it saw. It trusts nothing.
+func (d *demo) ping(ctx context.Context) (*x509.Certificate, error) {
+	response, err := get(ctx, "https://"+d.clientAddr+"/api/v2/status", &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		return nil, err
+	}
+	if response.status != http.StatusOK {
+		return nil, fmt.Errorf("status %d", response.status)
+	}
+	return response.chain[0], nil
+}
+
+// await repeats check until it succeeds. It gives up if the process ends.
+func (d *demo) await(ctx context.Context, p *process, what string, check func() error) error {
+	deadline := time.Now().Add(startLimit)
+	for {
+		err := check()
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case p.ended():
+			return fmt.Errorf("waiting until %s: %s ended (%v)", what, p.name, p.cmd.ProcessState)
+		case time.Now().After(deadline):
+			return fmt.Errorf("waiting until %s: %w", what, err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// suspects are the processes whose logs are shown after a failure.
+func (d *demo) suspects() []*process {
+	list := d.concerned
+	if d.coordinator != nil && !slices.Contains(list, d.coordinator) {
+		list = append(list, d.coordinator)
+	}
+	return list
+}
+
+// cleanUp ends what was started, last first, and removes the folder.
+func (d *demo) cleanUp() {
+	if d.keep {
+		return
+	}
+	for _, p := range slices.Backward(d.processes) {
+		p.stop()
+	}
+	if err := os.RemoveAll(d.dir); err != nil {
+		d.out.line("could not remove " + d.dir + ": " + err.Error())
+	}
+}
