@@ -48,6 +48,7 @@ func (a *API) begin(w http.ResponseWriter, r *http.Request, label string) *call 
 // end runs deferred: it also ends the request after a panic.
 func (c *call) end() {
 	p := recover()
+	begun := c.w.code != 0 // the reply
 	for i := len(c.cleanup) - 1; i >= 0; i-- {
 		c.cleanup[i]()
 	}
@@ -61,7 +62,7 @@ func (c *call) end() {
 		"took", time.Since(c.started))
 	// What the client has not sent yet is thrown away by net/http before the next request; that must end.
 	c.readBy(time.Now().Add(5 * time.Second))
-	if p == http.ErrAbortHandler || p != nil && c.w.sent > 0 {
+	if p == http.ErrAbortHandler || p != nil && begun {
 		panic(http.ErrAbortHandler) // cuts the connection
 	}
 }
