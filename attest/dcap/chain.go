@@ -5,12 +5,10 @@ package dcap
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/sha256"
 	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"slices"
 	"strings"
@@ -107,40 +105,6 @@ func (v *verification) parseChain(code, what string, chain []byte, n int) []*x50
 	return certs
 }
 
-func readChain(chain []byte, n int, parse func(der []byte) (*x509.Certificate, error)) ([]*x509.Certificate, error) {
-	certs := make([]*x509.Certificate, 0, n)
-	for {
-		block, rest := pem.Decode(chain)
-		if block == nil {
-			break
-		}
-		if len(certs) == n || block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("not %d certificates but more, or something else", n)
-		}
-		cert, err := parse(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("certificate %d: %w", len(certs)+1, err)
-		}
-		certs, chain = append(certs, cert), rest
-	}
-	if len(certs) < n || len(bytes.Trim(chain, "\x00 \t\r\n")) > 0 {
-		return nil, fmt.Errorf("not %d certificates in PEM", n)
-	}
-	slices.SortStableFunc(certs, func(a, b *x509.Certificate) int { return cmp.Compare(rank(a), rank(b)) })
-	return certs, nil
-}
-
-// rank orders a chain: the leaf, CAs, the root.
-func rank(cert *x509.Certificate) int {
-	switch {
-	case !cert.IsCA:
-		return 0
-	case !bytes.Equal(cert.RawIssuer, cert.RawSubject):
-		return 1
-	}
-	return 2
-}
-
 // parseCertificate parses each certificate once: the chains share some.
 func (v *verification) parseCertificate(der []byte) (*x509.Certificate, error) {
 	for _, cert := range v.certs {
@@ -156,16 +120,16 @@ func (v *verification) parseCertificate(der []byte) (*x509.Certificate, error) {
 	return cert, nil
 }
 
-// anchor finds the trusted key in a root certificate and verifies the root CRL with it, once for each key. The certificate
-// around the key proves nothing, so its signature is not checked; it must name itself and allow signing.
+// anchor finds the trusted key in a root certificate and verifies the root CRL with it, once for each key. Trust comes
+// from the key, but the certificate's name and validity count too, so it must be signed by that key.
 func (v *verification) anchor(what string, cert *x509.Certificate) *anchor {
 	key, ok := cert.PublicKey.(*ecdsa.PublicKey)
 	if !ok || !v.trusted(key) {
 		v.refuse(attest.CodeUntrustedRoot, "%s ends at %q, whose key is not a trusted root", what, cert.Subject.CommonName)
 		return nil
 	}
-	if !bytes.Equal(cert.RawIssuer, cert.RawSubject) || !cert.IsCA {
-		v.refuse(attest.CodeUntrustedRoot, "%s ends at a certificate that is not a root", what)
+	if !bytes.Equal(cert.RawIssuer, cert.RawSubject) || !v.selfSigned(cert) {
+		v.refuse(attest.CodeUntrustedRoot, "%s ends at a certificate that is not a root of the trusted key", what)
 		return nil
 	}
 	for _, a := range v.anchors {
@@ -179,6 +143,28 @@ func (v *verification) anchor(what string, cert *x509.Certificate) *anchor {
 	a.broken = len(v.reasons) > before
 	v.anchors = append(v.anchors, a)
 	return a
+}
+
+// Intel's two root certificates, SHA-256 of the DER: valid until 2049-12-31 and until 2033-05-21. Knowing them saves a
+// signature verification; any other root certificate of a trusted key must show its signature.
+const (
+	intelRoot2049 = "\x44\xa0\x19\x6b\x2b\x99\xf8\x89\xb8\xe1\x49\xe9\x5b\x80\x7a\x35" +
+		"\x0e\x74\x24\x96\x43\x99\xe8\x85\xa7\xcb\xb8\xcc\xfa\xb6\x74\xd3"
+	intelRoot2033 = "\xfc\x64\xf8\x07\x6d\x79\xa4\xfe\xe9\xd1\xd4\x73\xd7\x4c\x89\xeb" +
+		"\x8d\x8f\xd5\x5c\x5a\xba\xfe\xab\xeb\xa7\x36\x6d\x20\x42\x94\x04"
+)
+
+func (v *verification) selfSigned(cert *x509.Certificate) bool {
+	if slices.Contains(v.roots, cert) {
+		return true
+	}
+	hash := sha256.Sum256(cert.Raw)
+	known := string(hash[:]) == intelRoot2049 || string(hash[:]) == intelRoot2033
+	if !known && cert.CheckSignatureFrom(cert) != nil {
+		return false
+	}
+	v.roots = append(v.roots, cert)
+	return true
 }
 
 func (v *verification) trusted(key *ecdsa.PublicKey) bool {

@@ -9,14 +9,15 @@
 // Invariants:
 //   - Pure: root keys, collateral and time are parameters; no network, no clock, no package-level state.
 //   - A chain is trusted only if it ends at one of the given root public keys, and all chains of one verification end at
-//     the same one. Root certificates are containers of the key: several with one key are in use.
+//     the same one. The key is what is pinned: several root certificates with one key are in use.
 //   - Signatures are checked over the bytes as they came, never over something written again.
 //   - Fail closed: a missing CRL refuses unless AllowMissingCRLs; a CRL must be of the right issuer, signed and current.
 //   - What was verified may be remembered (ChainCache), when it is valid is checked every time, failures are not remembered.
 //   - No length in foreign bytes is trusted; what is allocated is proportional to the input.
 //
 // Signature verifications of one Verify, all ECDSA P-256 with SHA-256: PCK certificate, its CA, PCK CRL, root CRL, TCB
-// signing certificate, TCB info, QE identity, QE report, quote: nine cold, the last two with a warm cache.
+// signing certificate, TCB info, QE identity, QE report, quote: nine cold, the last two with a warm cache. A root
+// certificate other than Intel's two costs one more.
 package dcap
 
 import (

@@ -25,6 +25,7 @@ type verification struct {
 	reasons []attest.Reason
 
 	certs   []*x509.Certificate // parsed so far
+	roots   []*x509.Certificate // those that are self-signed
 	anchors []*anchor           // one for each root key met so far
 }
 
@@ -36,7 +37,7 @@ func (v *verification) verify(q *Quote, chainPEM []byte) (*attest.Claims, *attes
 		v.quote(q, chain.key)
 	}
 	if chain == nil || signed == nil {
-		return nil, &attest.Refusal{Reasons: v.reasons}
+		return nil, v.refusal(nil)
 	}
 	if !chain.root.Equal(signed.root) {
 		v.refuse(attest.CodeUntrustedRoot, "the quote and its collateral are of different roots")
@@ -45,21 +46,27 @@ func (v *verification) verify(q *Quote, chainPEM []byte) (*attest.Claims, *attes
 	if len(v.reasons) == 0 {
 		return claims, refusal
 	}
-	if refusal != nil {
-		v.reasons = append(v.reasons, refusal.Reasons...)
-	}
-	return nil, &attest.Refusal{Reasons: v.reasons}
+	return nil, v.refusal(refusal)
 }
 
-// refuse records a reason, once.
+// refusal gives the reasons so far, each once, and those of another refusal, which may be nil.
+func (v *verification) refusal(other *attest.Refusal) *attest.Refusal {
+	all := v.reasons
+	if other != nil {
+		all = append(all, other.Reasons...)
+	}
+	r := &attest.Refusal{}
+	for _, reason := range all {
+		if !slices.Contains(r.Reasons, reason) {
+			r.Reasons = append(r.Reasons, reason)
+		}
+	}
+	return r
+}
+
+// refuse records a reason.
 func (v *verification) refuse(code, format string, args ...any) {
-	v.add(attest.Reason{Code: code, Text: fmt.Sprintf(format, args...)})
-}
-
-func (v *verification) add(reason attest.Reason) {
-	if !slices.Contains(v.reasons, reason) {
-		v.reasons = append(v.reasons, reason)
-	}
+	v.reasons = append(v.reasons, attest.Reason{Code: code, Text: fmt.Sprintf(format, args...)})
 }
 
 // trust is what of the options decides about signatures.
@@ -96,7 +103,7 @@ func (v *verification) inTime(windows []window) bool {
 			continue
 		}
 		ok = false
-		v.add(attest.Reason{Code: code, Text: fmt.Sprintf("%s %s", w.what, text), Got: now.UTC().Format(time.RFC3339),
+		v.reasons = append(v.reasons, attest.Reason{Code: code, Text: fmt.Sprintf("%s %s", w.what, text), Got: now.UTC().Format(time.RFC3339),
 			Want: w.from.UTC().Format(time.RFC3339) + " to " + w.to.UTC().Format(time.RFC3339)})
 	}
 	return ok
@@ -158,7 +165,7 @@ func (v *verification) verifyCollateral() *signedCollateral {
 	}
 	identityHash := v.signature(identitySigner, attest.CodeQEIdentitySign, "QE identity", c.QEIdentity,
 		c.QEIdentitySignature)
-	if len(v.reasons) > before {
+	if infoSigner == nil || identitySigner == nil || len(v.reasons) > before {
 		return nil
 	}
 	if !infoSigner.root.Equal(identitySigner.root) {
