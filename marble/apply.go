@@ -160,11 +160,17 @@ func writeFile(name string, data []byte, runtime Runtime) error {
 	if inPlace {
 		return overwrite(name, data, os.O_CREATE)
 	}
-	err = replace(name, data)
-	if errors.Is(err, syscall.EBUSY) { // a mount point, such as a Kubernetes subPath
-		return overwrite(name, data, os.O_CREATE)
+	replaceErr := replace(name, data)
+	if err == nil && onlyInPlace(replaceErr) {
+		return overwrite(name, data, 0)
 	}
-	return err
+	return replaceErr
+}
+
+// onlyInPlace recognizes a file that is there and may be written but not replaced: a mount point, such as a
+// Kubernetes subPath, or a file in a folder that nobody may change.
+func onlyInPlace(err error) bool {
+	return errors.Is(err, syscall.EBUSY) || errors.Is(err, syscall.EROFS) || errors.Is(err, os.ErrPermission)
 }
 
 // overwrite writes into the file itself.

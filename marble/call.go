@@ -55,14 +55,20 @@ func callOnce(ctx context.Context, addr string, certificate tls.Certificate, req
 	return marblepb.NewMarbleClient(conn).Activate(ctx, request)
 }
 
-// whileUnavailable repeats attempt while it fails with Unavailable and ctx lives. It returns the last failure.
+// whileUnavailable repeats attempt while it fails with Unavailable and ctx lives. It returns the last failure; if ctx
+// ended in the middle of an attempt, the one before, which says more.
 func whileUnavailable(ctx context.Context, config Config, attempt func() error) error {
 	pause := firstPause
+	var before error
 	for n := 1; ; n++ {
 		err := attempt()
+		if before != nil && status.Code(err) == codes.DeadlineExceeded && ctx.Err() != nil {
+			return before
+		}
 		if status.Code(err) != codes.Unavailable {
 			return err
 		}
+		before = err
 		wait := pause - rand.N(pause/2)
 		config.Log.Warn("Coordinator unavailable, trying again", "attempt", n, "wait", wait.Round(time.Millisecond).String(),
 			"error", status.Convert(err).Message())

@@ -77,3 +77,22 @@ func FuzzParseUUID(f *testing.F) {
 		}
 	})
 }
+
+// TestLastWords: the deadline ends an attempt; the reason for which the ones before failed is worth more.
+func TestLastWords(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		calls := 0
+		err := whileUnavailable(ctx, Config{}.withDefaults(), func() error {
+			if calls++; calls < 3 {
+				return status.Error(codes.Unavailable, "connection refused")
+			}
+			<-ctx.Done()
+			return status.FromContextError(ctx.Err()).Err()
+		})
+		if status.Code(err) != codes.Unavailable || calls != 3 {
+			t.Errorf("%v after %d calls", err, calls)
+		}
+	})
+}

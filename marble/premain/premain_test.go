@@ -168,7 +168,7 @@ func TestFailures(t *testing.T) {
 			[]string{"unknown marble type requested", "hint: the manifest has no Marble"}},
 		{"no program", []string{"EDG_MARBLE_TYPE=web", addr}, []string{"finding the program \"no-such-program\"", "hint: "}},
 		{"nobody there", []string{
-			"EDG_MARBLE_TYPE=web", "EDG_MARBLE_COORDINATOR_ADDR=127.0.0.1:1", "EDG_MARBLE_ACTIVATION_TIMEOUT=300ms",
+			"EDG_MARBLE_TYPE=web", "EDG_MARBLE_COORDINATOR_ADDR=127.0.0.1:1", "EDG_MARBLE_ACTIVATION_TIMEOUT=1s",
 		}, []string{
 			"Coordinator unavailable, trying again", "cannot reach the Coordinator at 127.0.0.1:1",
 			"hint: check EDG_MARBLE_COORDINATOR_ADDR",
