@@ -83,14 +83,14 @@ func (a *activation) prepare(ctx context.Context, s *State) error {
 	if !ok {
 		return a.refused("unknown marble type requested").hint("the manifest's Marbles section names the types")
 	}
-	pkg, ok := m.Packages[marble.Package]
+	policy, ok := m.Policy(marble.Package)
 	if !ok {
 		return a.refused("undefined package %q", marble.Package)
 	}
 	if err := a.checkBudget(s); err != nil {
 		return err
 	}
-	if err := a.checkEvidence(ctx, m, pkg); err != nil {
+	if err := a.checkEvidence(ctx, policy); err != nil {
 		return err
 	}
 	if err := a.checkRequest(); err != nil {
@@ -119,7 +119,7 @@ func (a *activation) checkBudget(s *State) error {
 }
 
 // checkEvidence verifies the evidence and checks it against the package. Simulation does not look at it.
-func (a *activation) checkEvidence(ctx context.Context, m *manifest.Manifest, pkg manifest.Package) error {
+func (a *activation) checkEvidence(ctx context.Context, policy attest.Policy) error {
 	if a.c.cfg.Simulation {
 		return nil
 	}
@@ -139,8 +139,6 @@ func (a *activation) checkEvidence(ctx context.Context, m *manifest.Manifest, pk
 		}
 		a.claims = claims
 	}
-	policy := pkg.Policy()
-	policy.Machines = m.Machines()
 	if verdict := policy.Check(a.claims); !verdict.Accepted {
 		return a.refused("invalid quote: %w", &attest.Refusal{Reasons: verdict.Reasons})
 	}

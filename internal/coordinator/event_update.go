@@ -61,7 +61,7 @@ type updateApplied struct {
 	Signature  []byte                   `json:"signature"`
 	CA         []byte                   `json:"ca"`
 	RootSecret []byte                   `json:"rootSecret,omitempty"` // only if rotated
-	Secrets    map[string]secrets.Value `json:"secrets"`              // all stored secrets afterwards
+	Secrets    map[string]secrets.Value `json:"secrets"`              // new and changed values; others are retained
 	Previous   map[string]secrets.Value `json:"previous"`
 	Recovery   *recovery                `json:"recovery,omitempty"` // only if the recovery keys changed
 
@@ -94,10 +94,20 @@ func (e *updateApplied) apply(d *State, at moment) {
 	if e.Recovery != nil {
 		d.recovery = *e.Recovery
 	}
-	d.stored = storeAll(immutable.Map[storedSecret]{}, e.Secrets, at.position)
+	d.retainSecrets(e.deployment.base)
+	d.stored = storeAll(d.stored, e.Secrets, at.position)
 	d.previous = immutable.From(e.Previous)
 	d.addLine(at, line(at.time, "Complete Manifest updated",
 		field{"manifestFingerprint", e.deployment.fingerprint}))
+}
+
+// retainSecrets drops the values of secrets that the manifest does not define.
+func (s *State) retainSecrets(m *manifest.Manifest) {
+	for name := range s.stored.All() {
+		if _, ok := m.Secrets[name]; !ok {
+			s.stored = s.stored.Without(name)
+		}
+	}
 }
 
 // updateCanceled drops the pending update, by a user or because it could not be applied.

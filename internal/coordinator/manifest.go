@@ -157,12 +157,9 @@ func (c *Coordinator) dryRun(ctx context.Context, m *manifest.Manifest, ca *pki.
 // withUserDefined adds an empty value for each user-defined secret.
 func withUserDefined(m *manifest.Manifest, values map[string]secrets.Value) map[string]secrets.Value {
 	all := maps.Clone(values)
-	if all == nil {
-		all = map[string]secrets.Value{}
-	}
 	for name, s := range m.Secrets {
-		if _, ok := all[name]; !ok && s.UserDefined {
-			all[name] = secrets.Value{Type: s.Type, Size: s.Size, Shared: s.Shared, UserDefined: true, ValidFor: s.ValidFor}
+		if s.UserDefined {
+			all[name] = secrets.Empty(s)
 		}
 	}
 	return all

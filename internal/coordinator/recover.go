@@ -169,11 +169,11 @@ func (c *Coordinator) unseal(ctx context.Context, u *unsealing) error {
 	var signers []string
 	var quote []byte
 	_, err := u.collector.Search(ctx, func(secret []byte) (bool, error) {
-		err := c.vault.Recover(ctx, secret, func() (err error) {
+		err := c.recoverVault(ctx, secret, func() (err error) {
 			if s, err = c.replay(ctx); err != nil {
 				return err
 			}
-			if signers, err = u.collector.CheckSignatures(signingKeys(s.manifest.base)); err != nil {
+			if signers, err = checkSigners(u.collector, s.manifest.base); err != nil {
 				return err
 			}
 			quote, err = c.issue(ctx, s.ca, nil)
@@ -213,13 +213,26 @@ func (c *Coordinator) noteRecovery(ctx context.Context, signers []string) {
 	}
 }
 
+// checkSigners matches the uploaded secrets' signatures with the recovery keys of the recovered manifest.
+func checkSigners(collected *shares.Collector, m *manifest.Manifest) ([]string, error) {
+	threshold, n := m.RecoveryScheme()
+	return collected.CheckSignatures(shares.Scheme{N: n, Threshold: threshold}, signingKeys(m))
+}
+
 // signingKeys are the manifest's recovery keys, sorted by name.
 func signingKeys(m *manifest.Manifest) []shares.Key {
 	var keys []shares.Key
 	for _, name := range slices.Sorted(maps.Keys(m.RecoveryKeys)) {
-		if pub, err := parseRecoveryKey(m.RecoveryKeys[name]); err == nil {
+		if pub, err := manifest.ParseRecoveryKey(m.RecoveryKeys[name]); err == nil {
 			keys = append(keys, shares.Key{Name: name, Public: pub})
 		}
 	}
 	return keys
+}
+
+func (c *Coordinator) recoverVault(ctx context.Context, secret []byte, accept func() error) error {
+	if err := c.vault.Recover(ctx, secret); err != nil {
+		return err
+	}
+	return accept()
 }

@@ -4,11 +4,7 @@
 package coordinator
 
 import (
-	"crypto/rsa"
 	"crypto/sha256"
-	"crypto/x509"
-	"encoding/pem"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -52,7 +48,7 @@ func newRecoveryKeys(m *manifest.Manifest, rand io.Reader) (recoveryKeys, error)
 		return k, err
 	}
 	for i, name := range slices.Sorted(maps.Keys(m.RecoveryKeys)) {
-		pub, err := parseRecoveryKey(m.RecoveryKeys[name])
+		pub, err := manifest.ParseRecoveryKey(m.RecoveryKeys[name])
 		if err != nil {
 			return k, fmt.Errorf("recovery key %q: %w", name, err)
 		}
@@ -63,21 +59,4 @@ func newRecoveryKeys(m *manifest.Manifest, rand io.Reader) (recoveryKeys, error)
 		k.meta.Shares[name] = hash[:]
 	}
 	return k, nil
-}
-
-// parseRecoveryKey reads a PEM PKIX RSA public key (manifest.md §9).
-func parseRecoveryKey(text string) (*rsa.PublicKey, error) {
-	block, _ := pem.Decode([]byte(text))
-	if block == nil || block.Type != "PUBLIC KEY" {
-		return nil, errors.New("not a PEM block PUBLIC KEY")
-	}
-	key, err := x509.ParsePKIXPublicKey(block.Bytes)
-	if err != nil {
-		return nil, err
-	}
-	pub, ok := key.(*rsa.PublicKey)
-	if !ok {
-		return nil, fmt.Errorf("is %T, want an RSA public key", key)
-	}
-	return pub, nil
 }

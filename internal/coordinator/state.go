@@ -104,10 +104,9 @@ func newDeployment(raw, signature []byte) (*deployment, error) {
 	if err != nil {
 		return nil, err
 	}
-	compiled, err := secrets.Compile(m)
-	if err != nil {
-		return nil, err
-	}
+	// The check of a new manifest refuses templates that do not compile. In a manifest that an older program accepted they
+	// fail the activations of their Marble type only.
+	compiled, _ := secrets.Compile(m)
 	d := &deployment{
 		raw: raw, signature: signature, fingerprint: manifest.Fingerprint(raw),
 		base: m, manifest: m, compiled: compiled,

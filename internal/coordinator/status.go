@@ -10,7 +10,6 @@ import (
 	"github.com/marblerun/marblerun/internal/pki"
 )
 
-
 func stateMessage(code int) string {
 	switch code {
 	case StateRecovery:
