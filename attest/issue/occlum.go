@@ -36,7 +36,7 @@ type occlum struct {
 // probeOcclum asks uname first: /dev/sgx is also the name of an SGX driver's device on ordinary hosts.
 func probeOcclum(_ context.Context, config Config) (Issuer, error) {
 	if name := config.seams.uname().Sysname; name != "Occlum" {
-		return nil, fmt.Errorf("Occlum is %w (uname says %q)", errAbsent, name)
+		return nil, fmt.Errorf("interface %w (uname says %q)", errAbsent, name)
 	}
 	dev, err := config.seams.open(occlumDevice)
 	if err != nil {
@@ -65,7 +65,7 @@ func (o *occlum) Issue(ctx context.Context, reportData [64]byte) (evidence []byt
 		return nil, fmt.Errorf("asking Occlum for the size of a quote: %w", err)
 	}
 	if size == 0 || size > attest.MaxEvidence {
-		return nil, fmt.Errorf("Occlum announces a quote of %d bytes", size)
+		return nil, fmt.Errorf("the announced size of the quote, %d bytes, makes no sense", size)
 	}
 	quote, err := occlumQuote(dev, reportData, size)
 	if err != nil {
@@ -84,7 +84,7 @@ func occlumQuote(dev device, reportData [64]byte, size uint32) ([]byte, error) {
 		return nil, fmt.Errorf("asking Occlum for a quote: %w", err)
 	}
 	if int(size) > len(buffer) {
-		return nil, fmt.Errorf("Occlum returned a quote of %d bytes for a buffer of %d", size, len(buffer))
+		return nil, fmt.Errorf("got a quote of %d bytes in a buffer of %d", size, len(buffer))
 	}
 	return buffer[:size], nil
 }
