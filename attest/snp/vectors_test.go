@@ -4,16 +4,9 @@
 package snp_test
 
 import (
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/rsa"
-	"crypto/sha512"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
@@ -185,25 +178,30 @@ func TestVectorBits(t *testing.T) {
 // TestVectorTrust: the right evidence is refused without the right root, CRL or time.
 func TestVectorTrust(t *testing.T) {
 	v := loadVector(t, vectors(t), "genoa-vcek-ms")
+	type (
+		opts  = snp.Options
+		certs = snp.Certificates
+	)
+	chain := func(p snp.Product, k snp.Key) (ask, ark []byte) { return snp.AMDChain(p, k) }
 	tests := map[string]struct {
 		code   string
-		change func(*snp.Options, *snp.Certificates)
+		change func(*opts, *certs)
 	}{
-		"no roots":       {snp.CodeRoot, func(o *snp.Options, _ *snp.Certificates) { o.Roots = nil }},
-		"other root":     {snp.CodeRoot, func(o *snp.Options, _ *snp.Certificates) { o.Roots[snp.Genoa] = o.Roots[snp.Milan] }},
-		"no CRL":         {snp.CodeCRL, func(o *snp.Options, _ *snp.Certificates) { o.AllowMissingCRL = false }},
-		"no time":        {snp.CodeValidity, func(o *snp.Options, _ *snp.Certificates) { o.Time = time.Time{} }},
-		"too early":      {snp.CodeValidity, func(o *snp.Options, _ *snp.Certificates) { o.Time = v.time().AddDate(-1, 0, 0) }},
-		"too late":       {snp.CodeValidity, func(o *snp.Options, _ *snp.Certificates) { o.Time = v.time().AddDate(30, 0, 0) }},
-		"no VEK":         {snp.CodeFormat, func(_ *snp.Options, c *snp.Certificates) { c.VEK = nil }},
-		"no ASK":         {snp.CodeFormat, func(_ *snp.Options, c *snp.Certificates) { c.ASK = nil }},
-		"VLEK's ASVK":    {snp.CodeProduct, func(_ *snp.Options, c *snp.Certificates) { c.ASK, _ = snp.AMDChain(snp.Genoa, snp.VLEK) }},
-		"Milan's ASK":    {snp.CodeProduct, func(_ *snp.Options, c *snp.Certificates) { c.ASK, _ = snp.AMDChain(snp.Milan, snp.VCEK) }},
-		"Milan's ARK":    {snp.CodeChain, func(_ *snp.Options, c *snp.Certificates) { _, c.ARK = snp.AMDChain(snp.Milan, snp.VCEK) }},
-		"ARK as ASK":     {snp.CodeProduct, func(_ *snp.Options, c *snp.Certificates) { c.ASK = c.ARK }},
-		"chain as ASK":   {snp.CodeFormat, func(_ *snp.Options, c *snp.Certificates) { c.ASK = slices.Concat(c.ASK, c.ARK) }},
-		"rubbish CRL":    {snp.CodeCRL, func(_ *snp.Options, c *snp.Certificates) { c.CRL = []byte("rubbish") }},
-		"oversized cert": {snp.CodeFormat, func(_ *snp.Options, c *snp.Certificates) { c.VEK = make([]byte, 1<<20) }},
+		"no roots":       {snp.CodeRoot, func(o *opts, _ *certs) { o.Roots = nil }},
+		"other root":     {snp.CodeRoot, func(o *opts, _ *certs) { o.Roots[snp.Genoa] = o.Roots[snp.Milan] }},
+		"no CRL":         {snp.CodeCRL, func(o *opts, _ *certs) { o.AllowMissingCRL = false }},
+		"no time":        {snp.CodeValidity, func(o *opts, _ *certs) { o.Time = time.Time{} }},
+		"too early":      {snp.CodeValidity, func(o *opts, _ *certs) { o.Time = o.Time.AddDate(-1, 0, 0) }},
+		"too late":       {snp.CodeValidity, func(o *opts, _ *certs) { o.Time = o.Time.AddDate(30, 0, 0) }},
+		"no VEK":         {snp.CodeFormat, func(_ *opts, c *certs) { c.VEK = nil }},
+		"no ASK":         {snp.CodeFormat, func(_ *opts, c *certs) { c.ASK = nil }},
+		"VLEK's ASVK":    {snp.CodeProduct, func(_ *opts, c *certs) { c.ASK, _ = chain(snp.Genoa, snp.VLEK) }},
+		"Milan's ASK":    {snp.CodeProduct, func(_ *opts, c *certs) { c.ASK, _ = chain(snp.Milan, snp.VCEK) }},
+		"Milan's ARK":    {snp.CodeChain, func(_ *opts, c *certs) { _, c.ARK = chain(snp.Milan, snp.VCEK) }},
+		"ARK as ASK":     {snp.CodeProduct, func(_ *opts, c *certs) { c.ASK = c.ARK }},
+		"chain as ASK":   {snp.CodeFormat, func(_ *opts, c *certs) { c.ASK = slices.Concat(c.ASK, c.ARK) }},
+		"rubbish CRL":    {snp.CodeCRL, func(_ *opts, c *certs) { c.CRL = []byte("rubbish") }},
+		"oversized cert": {snp.CodeFormat, func(_ *opts, c *certs) { c.VEK = make([]byte, 1<<20) }},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -286,77 +284,5 @@ func TestAMDRoots(t *testing.T) {
 	}
 	if ask, _ := snp.AMDChain("Rome", snp.VCEK); ask != nil {
 		t.Error("a chain for an unknown product")
-	}
-}
-
-// BenchmarkVerify shows verification without and with the chain cache, beside the signature verifications it needs:
-// cold is RSA-4096 twice and P-384 once, warm P-384 once.
-func BenchmarkVerify(b *testing.B) {
-	v := loadVector(b, vectors(b), "genoa-vcek-ms")
-	opts := options(v.time())
-	verify := func(b *testing.B, opts snp.Options) {
-		for b.Loop() {
-			if _, err := snp.Verify(v.report, v.certs, opts); err != nil {
-				b.Fatal(err)
-			}
-		}
-	}
-	b.Run("cold", func(b *testing.B) { verify(b, opts) })
-	warm := opts
-	warm.Cache = snp.NewCache(8)
-	b.Run("warm", func(b *testing.B) { verify(b, warm) })
-	bare := bareVerifications(b, v)
-	b.Run("bare/cold", func(b *testing.B) {
-		for b.Loop() {
-			bare.rsa(b)
-			bare.rsa(b)
-			bare.ecdsa(b)
-		}
-	})
-	b.Run("bare/warm", func(b *testing.B) {
-		for b.Loop() {
-			bare.ecdsa(b)
-		}
-	})
-}
-
-type bare struct {
-	vek    *ecdsa.PublicKey
-	ask    *rsa.PublicKey
-	leaf   *x509.Certificate
-	report []byte
-	r, s   *big.Int
-}
-
-func bareVerifications(b *testing.B, v vector) *bare {
-	parse := func(raw []byte) *x509.Certificate {
-		block, _ := pem.Decode(raw)
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			b.Fatal(err)
-		}
-		return cert
-	}
-	leaf, ask := parse(v.certs.VEK), parse(v.certs.ASK)
-	le := func(raw []byte) *big.Int {
-		raw = slices.Clone(raw)
-		slices.Reverse(raw)
-		return new(big.Int).SetBytes(raw)
-	}
-	return &bare{leaf.PublicKey.(*ecdsa.PublicKey), ask.PublicKey.(*rsa.PublicKey), leaf, v.report,
-		le(v.report[0x2A0 : 0x2A0+72]), le(v.report[0x2E8 : 0x2E8+72])}
-}
-
-func (x *bare) rsa(b *testing.B) {
-	digest := sha512.Sum384(x.leaf.RawTBSCertificate)
-	if err := rsa.VerifyPSS(x.ask, crypto.SHA384, digest[:], x.leaf.Signature, nil); err != nil {
-		b.Fatal(err)
-	}
-}
-
-func (x *bare) ecdsa(b *testing.B) {
-	digest := sha512.Sum384(x.report[:0x2A0])
-	if !ecdsa.Verify(x.vek, digest[:], x.r, x.s) {
-		b.Fatal("signature")
 	}
 }
