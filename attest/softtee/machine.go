@@ -16,8 +16,9 @@ import (
 type Machine struct {
 	Name string `json:"name"`
 
-	// Status is the platform's TCB status under tcbdata.NewDataset, Module the TDX module's, QE the quoting enclave's; "" is
-	// UpToDate, tcbdata.NotSupported below all levels. SNP machines know UpToDate and OutOfDate (microcode 10 below).
+	// Status is the platform's TCB status under tcbdata.NewDataset, Module the TDX module's, QE the quoting enclave's;
+	// "" is UpToDate, tcbdata.NotSupported below all levels. SNP machines know UpToDate and OutOfDate (microcode 10
+	// below).
 	Status attest.TCBStatus `json:"status,omitempty"`
 	Module attest.TCBStatus `json:"module,omitempty"`
 	QE     attest.TCBStatus `json:"qe,omitempty"`
@@ -36,8 +37,8 @@ type Machine struct {
 	MaskChip bool `json:"maskChip,omitempty"`
 }
 
-// Workload is what the TEE measures, in the words of the claims that will be found. Empty fields have defaults that look
-// like measurements; fields that are the platform's (TCB, module, product, attributes of debug) are not looked at.
+// Workload is what the TEE measures, in the words of the claims that will be found. Empty fields have defaults that
+// look like measurements; fields that are the platform's (TCB, module, product, attributes of debug) are not looked at.
 type Workload struct {
 	// Debug sets the TEE's debug attribute.
 	Debug bool             `json:"debug,omitempty"`
@@ -73,7 +74,8 @@ func (p *Platform) intelMachine(m Machine) (*intelMachine, error) {
 	if err != nil {
 		return nil, err
 	}
-	im := &intelMachine{Machine: m, ppid: id[:16], instance: id[16:], cpuSVN: tcbdata.BaseSVNs(), pceSVN: tcbdata.PCESVN, qeSVN: qe}
+	im := &intelMachine{Machine: m, ppid: id[:16], instance: id[16:], cpuSVN: tcbdata.BaseSVNs(),
+		pceSVN: tcbdata.PCESVN, qeSVN: qe}
 	im.cpuSVN[0], im.cpuSVN[1] = platform, platform
 	im.teeTCB = [16]byte{0: module, 1: m.moduleMajor(), 2: platform}
 	if m.moduleMajor() == 0 {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/marblerun/marblerun/attest"
 	"github.com/marblerun/marblerun/attest/dcap"
@@ -22,7 +21,8 @@ const notSupported = tcbdata.NotSupported
 func TestStatusMatrix(t *testing.T) {
 	p := newPlatform(t)
 	statuses := []attest.TCBStatus{attest.UpToDate, attest.SWHardeningNeeded, attest.ConfigurationNeeded,
-		attest.ConfigurationAndSWHardeningNeeded, attest.OutOfDate, attest.OutOfDateConfigurationNeeded, attest.Revoked, notSupported}
+		attest.ConfigurationAndSWHardeningNeeded, attest.OutOfDate, attest.OutOfDateConfigurationNeeded,
+		attest.Revoked, notSupported}
 	for _, kind := range softtee.Kinds() {
 		if kind.TEE() == attest.SNP {
 			continue
@@ -105,29 +105,29 @@ func TestHalves(t *testing.T) {
 	}
 }
 
-// TestModules: the modules of major version 0 have no identity, 3 has its own; a relaunch is advised if a newer module was
-// loaded under the TD (FORMATS §1.9, 3 and 5).
+// TestModules: the modules of major version 0 have no identity, 3 has its own; a relaunch is advised if a newer module
+// was loaded under the TD (FORMATS §1.9, 3 and 5).
 func TestModules(t *testing.T) {
 	p := newPlatform(t)
+	const up, old = attest.UpToDate, attest.OutOfDate
+	const v4, v5, v5TD10 = softtee.TDXv4, softtee.TDXv5, softtee.TDXv5TD10
+	conf, relaunchConf := attest.ConfigurationNeeded, attest.TDRelaunchAdvisedConfigurationNeed
+	type machine = softtee.Machine
 	tests := []struct {
-		name    string
-		kind    softtee.Kind
-		machine softtee.Machine
-		want    attest.TCBStatus
-		module  attest.TCBStatus
+		name         string
+		kind         softtee.Kind
+		machine      machine
+		want, module attest.TCBStatus
 	}{
-		{"major 0", softtee.TDXv4, softtee.Machine{ModuleMajor: -1}, attest.UpToDate, ""},
-		{"major 0, platform out of date", softtee.TDXv5, softtee.Machine{ModuleMajor: -1, Status: attest.OutOfDate}, attest.OutOfDate, ""},
-		{"major 3", softtee.TDXv5, softtee.Machine{ModuleMajor: 3}, attest.UpToDate, attest.UpToDate},
-		{"major 3, out of date", softtee.TDXv4, softtee.Machine{ModuleMajor: 3, Module: attest.OutOfDate}, attest.OutOfDate, attest.OutOfDate},
-		{"relaunch", softtee.TDXv5, softtee.Machine{Module: attest.OutOfDate, Relaunch: true}, attest.TDRelaunchAdvised, attest.OutOfDate},
-		{"relaunch, configuration", softtee.TDXv5, softtee.Machine{Status: attest.ConfigurationNeeded, Module: attest.OutOfDate, Relaunch: true},
-			attest.TDRelaunchAdvisedConfigurationNeed, attest.OutOfDate},
-		{"relaunch, platform out of date", softtee.TDXv5, softtee.Machine{Status: attest.OutOfDate, Module: attest.OutOfDate, Relaunch: true},
-			attest.OutOfDate, attest.OutOfDate},
-		{"relaunch, QE out of date", softtee.TDXv5, softtee.Machine{QE: attest.OutOfDate, Module: attest.OutOfDate, Relaunch: true},
-			attest.OutOfDate, attest.OutOfDate},
-		{"no relaunch in a 1.0 body", softtee.TDXv5TD10, softtee.Machine{Module: attest.OutOfDate, Relaunch: true}, attest.OutOfDate, attest.OutOfDate},
+		{"major 0", v4, machine{ModuleMajor: -1}, up, ""},
+		{"major 0, platform old", v5, machine{ModuleMajor: -1, Status: old}, old, ""},
+		{"major 3", v5, machine{ModuleMajor: 3}, up, up},
+		{"major 3, old", v4, machine{ModuleMajor: 3, Module: old}, old, old},
+		{"relaunch", v5, machine{Module: old, Relaunch: true}, attest.TDRelaunchAdvised, old},
+		{"relaunch, configuration", v5, machine{Status: conf, Module: old, Relaunch: true}, relaunchConf, old},
+		{"relaunch, platform old", v5, machine{Status: old, Module: old, Relaunch: true}, old, old},
+		{"relaunch, QE old", v5, machine{QE: old, Module: old, Relaunch: true}, old, old},
+		{"no relaunch in a 1.0 body", v5TD10, machine{Module: old, Relaunch: true}, old, old},
 	}
 	for _, test := range tests {
 		test.machine.Name = "m"
@@ -154,79 +154,6 @@ func TestRecovery(t *testing.T) {
 	if c.TCBStatus != attest.OutOfDate || c.TCBEvaluationDataNumber != 19 || len(c.Short) == 0 ||
 		!slices.Equal(c.Advisories, []string{tcbdata.AdvisoryRecovery}) {
 		t.Errorf("after recovery: %+v", c)
-	}
-}
-
-// TestRefusals: knobs of the platform and tampered parts, each refused for its reason.
-func TestRefusals(t *testing.T) {
-	configure := func(f func(*softtee.Settings)) func(*softtee.Platform, *softtee.Request) {
-		return func(p *softtee.Platform, _ *softtee.Request) { p.Configure(f) }
-	}
-	flip := func(part softtee.Part, at int) func(*softtee.Platform, *softtee.Request) {
-		tamper := func(got softtee.Part, b []byte) []byte {
-			if got != part {
-				return b
-			}
-			b = slices.Clone(b)
-			b[(at+len(b))%len(b)] ^= 1
-			return b
-		}
-		return func(p *softtee.Platform, r *softtee.Request) {
-			r.Tamper = tamper
-			p.Configure(func(s *softtee.Settings) { s.Tamper = tamper })
-		}
-	}
-	tests := map[string]struct {
-		code   string
-		change func(*softtee.Platform, *softtee.Request)
-	}{
-		"machine revoked":     {attest.CodeRevoked, configure(func(s *softtee.Settings) { s.RevokedMachines = []string{"other", "machine"} })},
-		"CA revoked":          {attest.CodeRevoked, configure(func(s *softtee.Settings) { s.RevokedCAs = []string{softtee.CAPlatform} })},
-		"TCB signing revoked": {attest.CodeRevoked, configure(func(s *softtee.Settings) { s.RevokedCAs = []string{softtee.CATCBSigning} })},
-		"no PCK CRL":          {attest.CodeCRLMissing, configure(func(s *softtee.Settings) { s.NoPCKCRL = true })},
-		"no root CRL":         {attest.CodeCRLMissing, configure(func(s *softtee.Settings) { s.NoRootCRL = true })},
-		"collateral expired":  {attest.CodeExpired, configure(func(s *softtee.Settings) { s.Age = s.Validity + time.Hour })},
-		"collateral not yet":  {attest.CodeNotYetValid, configure(func(s *softtee.Settings) { s.Age = -time.Hour })},
-		"PCK extension":       {attest.CodePCKCertificate, flip(softtee.PartPCKExtension, 1)},
-		"QE report":           {attest.CodeQEIdentity, flip(softtee.PartQEReport, 128)},
-		"QE debug":            {attest.CodeQEIdentity, flipBit(softtee.PartQEReport, 48, 2)},
-		"QE report data":      {attest.CodeQEReportData, flip(softtee.PartQEReport, 320)},
-		"QE report padding":   {attest.CodeQEReportData, flip(softtee.PartQEReport, 383)},
-		"QE report signed":    {attest.CodeQEReportSignature, flip(softtee.PartQESigned, 0)},
-		"attestation key":     {attest.CodeQEReportData, flip(softtee.PartAttestKey, 40)},
-		"auth data":           {attest.CodeQEReportData, flip(softtee.PartAuthData, 3)},
-		"vendor":              {attest.CodeQuoteFormat, flip(softtee.PartHeader, 12)},
-		"measurement":         {attest.CodeQuoteSignature, flip(softtee.PartQuote, 48+64)},
-		"report data":         {attest.CodeQuoteSignature, flip(softtee.PartQuote, 48+320)},
-		"PCK CRL":             {attest.CodePCKCRL, flip(softtee.PartPCKCRL, -1)},
-		"root CRL":            {attest.CodeRootCRL, flip(softtee.PartRootCRL, -1)},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			p := newPlatform(t)
-			r := softtee.Request{Kind: softtee.SGXv3, Machine: softtee.Machine{Name: "machine"}}
-			test.change(p, &r)
-			quote, err := p.Quote(r)
-			if err != nil {
-				t.Fatal(err)
-			}
-			col := collateral(t, p, attest.SGX, false)
-			_, err = dcap.Verify(quote, col, dcap.Options{Roots: intelRoots(t, p), Time: now})
-			wantCode(t, err, test.code)
-		})
-	}
-}
-
-// flipBit flips bits of a byte of a part before it is signed.
-func flipBit(part softtee.Part, at int, mask byte) func(*softtee.Platform, *softtee.Request) {
-	return func(_ *softtee.Platform, r *softtee.Request) {
-		r.Tamper = func(got softtee.Part, b []byte) []byte {
-			if got == part {
-				b = slices.Clone(b)
-				b[at] ^= mask
-			}
-			return b
-		}
 	}
 }
 

@@ -49,8 +49,8 @@ const (
 	CATCBSigning = "tcb-signing"
 )
 
-// DefaultSettings: one data set, issued an hour ago, valid for 30 days, nothing revoked. The early data set has the next
-// evaluation number and is after a TCB recovery.
+// DefaultSettings: one data set, issued an hour ago, valid for 30 days, nothing revoked. The early data set has the
+// next evaluation number and is after a TCB recovery.
 func DefaultSettings() Settings {
 	standard := tcbdata.NewDataset()
 	return Settings{Standard: standard, Early: standard.Recover(), Age: time.Hour, Validity: 30 * 24 * time.Hour}

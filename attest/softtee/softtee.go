@@ -1,22 +1,22 @@
 // Copyright The Marblerun Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package softtee is a TEE in software: it issues evidence and collateral in the real formats under roots of its own, so
-// that the one real verifier can be exercised from end to end without hardware (FORMATS §6). It protects nothing.
+// Package softtee is a TEE in software: it issues evidence and collateral in the real formats under roots of its own,
+// so that the one real verifier can be exercised from end to end without hardware (FORMATS §6). It protects nothing.
 //
-// A Platform is a whole world: an Intel-like root with platform and processor CA, TCB signing, CRLs, TCB info, identities
-// and evaluation data numbers; AMD-like roots, intermediates and CRLs for each product; and any number of machines, which
-// differ by name. Everything follows from a seed, so a saved platform is a seed and its settings.
+// A Platform is a whole world: an Intel-like root with platform and processor CA, TCB signing, CRLs, TCB info,
+// identities and evaluation data numbers; AMD-like roots, intermediates and CRLs for each product; and any number of
+// machines, which differ by name. Everything follows from a seed, so a saved platform is a seed and its settings.
 //
 //	Platform.Evidence    evidence on the wire form, for a machine and a workload
 //	Platform.Collateral  the collateral that goes with it
 //	package server       both, over HTTP on loopback as a PCCS and AMD's KDS, and over a Unix socket (package issuersock)
 //
-// Which TCB status a machine gets is its own property: a machine has the SVNs of a level of the ladder in the data set (package tcbdata), and
-// the verifier finds the level. A TCB recovery is a change of the data set.
+// Which TCB status a machine gets is its own property: a machine has the SVNs of a level of the ladder in the data set
+// (package tcbdata), and the verifier finds the level. A TCB recovery is a change of the data set.
 //
-// Invariants: the roots are never a default anywhere, all names say "Simulation", the FMSPC is 53494d544545 ("SIMTEE"). A
-// Coordinator never imports this package: it gets a root file and an issuer socket.
+// Invariants: the roots are never a default anywhere, all names say "Simulation", the FMSPC is 53494d544545 ("SIMTEE").
+// A Coordinator never imports this package: it gets a root file and an issuer socket.
 package softtee
 
 import (

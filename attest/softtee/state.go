@@ -41,8 +41,8 @@ func (p *Platform) Save(dir string) error {
 	if err != nil {
 		return err
 	}
-	content, err := json.MarshalIndent(state{"A simulated TEE platform. It protects nothing; never trust it in production.",
-		hex.EncodeToString(p.seed), p.created, p.Settings()}, "", "  ")
+	const note = "A simulated TEE platform. It protects nothing; never trust it in production."
+	content, err := json.MarshalIndent(state{note, hex.EncodeToString(p.seed), p.created, p.Settings()}, "", "  ")
 	if err != nil {
 		return fmt.Errorf("saving the software TEE: %w", err)
 	}
@@ -67,7 +67,8 @@ func Load(dir string, now func() time.Time) (*Platform, error) {
 	}
 	seed, err := hex.DecodeString(s.Seed)
 	if err != nil || len(seed) == 0 || s.Created.IsZero() {
-		return nil, fmt.Errorf("loading the software TEE from %s: no seed and date of creation", filepath.Join(dir, StateFile))
+		return nil, fmt.Errorf("loading the software TEE from %s: no seed and date of creation",
+			filepath.Join(dir, StateFile))
 	}
 	return New(Options{Seed: seed, Created: s.Created, Now: now, Settings: &s.Settings})
 }

@@ -54,7 +54,8 @@ func TestWire(t *testing.T) {
 	if err != nil || kind != "tdx-v4" || got != data {
 		t.Errorf("%q %v %v", kind, got, err)
 	}
-	if want := "\x08\x00\x00\x00\x00\x03abcxyz"; string(reply(t, Evidence{Kind: "abc", Data: []byte("xyz")}, nil)) != want {
+	const want = "\x08\x00\x00\x00\x00\x03abcxyz"
+	if got := reply(t, Evidence{Kind: "abc", Data: []byte("xyz")}, nil); string(got) != want {
 		t.Error("reply has another form")
 	}
 }

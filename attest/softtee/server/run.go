@@ -162,8 +162,8 @@ func (c Config) issue(conn net.Conn, s Socket) {
 	if kind == "" {
 		kind = string(s.Kind)
 	}
-	evidence, err := c.Platform.Evidence(softtee.Request{Kind: softtee.Kind(kind), Machine: s.Machine, Workload: s.Workload,
-		ReportData: reportData})
+	evidence, err := c.Platform.Evidence(softtee.Request{Kind: softtee.Kind(kind), Machine: s.Machine,
+		Workload: s.Workload, ReportData: reportData})
 	if err := issuersock.WriteReply(conn, issuersock.Evidence{Kind: kind, Data: evidence}, err); err != nil {
 		c.Log.Warn("issuing simulated evidence", "error", err)
 	}

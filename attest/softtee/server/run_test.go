@@ -96,9 +96,15 @@ func TestRun(t *testing.T) {
 	}
 }
 
+func oneSocket(t *testing.T, path string) server.Config {
+	t.Helper()
+	return server.Config{Platform: newPlatform(t),
+		Sockets: []server.Socket{{Path: path, Machine: softtee.Machine{Name: "m"}}}}
+}
+
 func TestRunConcurrently(t *testing.T) {
 	path := socketPath(t, "s")
-	run(t, server.Config{Platform: newPlatform(t), Sockets: []server.Socket{{Path: path, Machine: softtee.Machine{Name: "m"}}}})
+	run(t, oneSocket(t, path))
 	var clients sync.WaitGroup
 	for i := range 16 {
 		clients.Go(func() {
@@ -123,7 +129,7 @@ func TestSockets(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	config := server.Config{Platform: newPlatform(t), Sockets: []server.Socket{{Path: path, Machine: softtee.Machine{Name: "m"}}}}
+	config := oneSocket(t, path)
 	if err := server.Run(t.Context(), config); err == nil || !strings.Contains(err.Error(), "another process") {
 		t.Errorf("socket in use: %v", err)
 	}

@@ -1,8 +1,8 @@
 // Copyright The Marblerun Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package server lets other processes use a software TEE: Server is an HTTP service of its collateral, Run serves that and
-// evidence sockets until it is told to stop. Whatever it serves is simulated, and it says so when it starts.
+// Package server lets other processes use a software TEE: Server is an HTTP service of its collateral, Run serves that
+// and evidence sockets until it is told to stop. Whatever it serves is simulated, and it says so when it starts.
 package server
 
 import (
@@ -21,8 +21,8 @@ import (
 	"github.com/marblerun/marblerun/attest/softtee/tcbdata"
 )
 
-// Server serves a Platform's collateral over HTTP: as Intel's PCS or a PCCS (FORMATS §1.8) and as AMD's KDS (§5.2). A VCEK
-// is handed out for any chip id.
+// Server serves a Platform's collateral over HTTP: as Intel's PCS or a PCCS (FORMATS §1.8) and as AMD's KDS (§5.2). A
+// VCEK is handed out for any chip id.
 type Server struct {
 	platform *softtee.Platform
 	mux      *http.ServeMux
@@ -139,7 +139,8 @@ func (s *Server) route(pattern string, handle func(*http.Request, softtee.Settin
 	})
 }
 
-// dataset picks what the query asks for: update=early|standard or tcbEvaluationDataNumber. An unknown number was withdrawn.
+// dataset picks what the query asks for: update=early|standard or tcbEvaluationDataNumber. An unknown number was
+// withdrawn.
 func dataset(q url.Values, s softtee.Settings) (d tcbdata.Dataset, status int) {
 	if number := q.Get("tcbEvaluationDataNumber"); number != "" {
 		all := s.Datasets()

@@ -38,8 +38,8 @@ type Dataset struct {
 	QE       []Level `json:"qe"`
 }
 
-// Level is a TCB level. For the platform the SVN is that of the microcode (SGX components 0 and 1, TDX component 2); for a
-// module and a quoting enclave it is the ISVSVN.
+// Level is a TCB level. For the platform the SVN is that of the microcode (SGX components 0 and 1, TDX component 2);
+// for a module and a quoting enclave it is the ISVSVN.
 type Level struct {
 	SVN        uint8            `json:"svn"`
 	Status     attest.TCBStatus `json:"status"`
@@ -86,8 +86,8 @@ func NewDataset() Dataset {
 	}
 }
 
-// Recover is the data set after a TCB recovery: the next evaluation number, and a new level that no machine has, so that
-// what was UpToDate is OutOfDate.
+// Recover is the data set after a TCB recovery: the next evaluation number, and a new level that no machine has, so
+// that what was UpToDate is OutOfDate.
 func (d Dataset) Recover() Dataset {
 	d.EvaluationNumber++
 	d.RecoveryDate = d.RecoveryDate.AddDate(0, 6, 0)
@@ -107,8 +107,8 @@ func date(year, month, day int) time.Time {
 	return time.Date(year, time.Month(month), day, 0, 0, 0, 0, time.UTC)
 }
 
-// SVN is the SVN of a status on a ladder of NewDataset: what a machine of that status has. It is one below the lowest level
-// for NotSupported.
+// SVN is the SVN of a status on a ladder of NewDataset: what a machine of that status has. It is one below the lowest
+// level for NotSupported.
 func SVN(ladder []Level, s attest.TCBStatus) (uint8, bool) {
 	if s == NotSupported {
 		return ladder[len(ladder)-1].SVN - 1, true

@@ -172,7 +172,8 @@ func EvaluationNumbers(sets []Dataset, tee attest.TEE, from, to time.Time) any {
 		Numbers    []number `json:"tcbEvalNumbers"`
 	}{ID: strings.ToUpper(string(tee)), Version: 1, IssueDate: jsonTime(from), NextUpdate: jsonTime(to)}
 	for _, d := range sets {
-		list.Numbers = append(list.Numbers, number{d.EvaluationNumber, jsonTime(d.RecoveryDate), jsonTime(d.Platform[0].Date)})
+		newest := jsonTime(d.Platform[0].Date)
+		list.Numbers = append(list.Numbers, number{d.EvaluationNumber, jsonTime(d.RecoveryDate), newest})
 	}
 	return list
 }

@@ -1,9 +1,9 @@
 // Copyright The Marblerun Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package derive makes everything secret and every identity of a software TEE from a seed: HKDF-Expand of it under a label
-// that says what the result is. It also signs in the encodings of quotes and reports, without randomness, so that the same
-// content always has the same bytes.
+// Package derive makes everything secret and every identity of a software TEE from a seed: HKDF-Expand of it under a
+// label that says what the result is. It also signs in the encodings of quotes and reports, without randomness, so that
+// the same content always has the same bytes.
 package derive
 
 import (
