@@ -206,17 +206,17 @@ func TestSecrets(t *testing.T) {
 		code   int
 		prefix string
 	}{
-		"no permission":  {get("/api/v2/secrets?s=token", bob), 500, "user bob is not allowed to "},
-		"not permitted":  {get("/api/v2/secrets?s=token&s=shared", alice), 500, "user alice is not allowed to "},
-		"v1 unknown":     {get("/secrets?s=nope", alice), 400, "user alice is not allowed to "},
-		"no query":       {get("/api/v2/secrets", alice), 400, "invalid query: endpoint requires at least one query parameter"},
-		"empty query":    {get("/api/v2/secrets?s=", alice), 400, "malformed query string: empty query parameter"},
-		"write denied":   {c.Post("/api/v2/secrets", []byte(`{"secrets":{"token":{"Key":"AA=="}}}`), bob), 500, "user bob is not allowed to "},
-		"not a user's":   {c.Post("/api/v2/secrets", []byte(`{"secrets":{"shared":{"Key":"AA=="}}}`), alice), 500, ""},
-		"none":           {c.Post("/api/v2/secrets", []byte(`{"secrets":{}}`), alice), 500, ""},
-		"bad base64":     {c.Post("/api/v2/secrets", []byte(`{"secrets":{"token":{"Key":"!"}}}`), alice), 400, ""},
-		"a certificate":  {c.Post("/api/v2/secrets", []byte(`{"secrets":{"token":{"Cert":"AA=="}}}`), alice), 500, ""},
-		"v1 bad content": {c.Post("/secrets", []byte(`{"token":{"Cert":"AA=="}}`), alice), 400, ""},
+		"no permission":        {get("/api/v2/secrets?s=token", bob), 500, "user bob is not allowed to "},
+		"not permitted":        {get("/api/v2/secrets?s=token&s=shared", alice), 500, "user alice is not allowed to "},
+		"v1 unknown":           {get("/secrets?s=nope", alice), 400, "user alice is not allowed to "},
+		"no query":             {get("/api/v2/secrets", alice), 400, "invalid query: endpoint requires at least one query parameter"},
+		"empty query":          {get("/api/v2/secrets?s=", alice), 400, "malformed query string: empty query parameter"},
+		"write denied":         {c.Post("/api/v2/secrets", []byte(`{"secrets":{"token":{"Key":"AA=="}}}`), bob), 500, "user bob is not allowed to "},
+		"not a user's":         {c.Post("/api/v2/secrets", []byte(`{"secrets":{"shared":{"Key":"AA=="}}}`), alice), 500, ""},
+		"none":                 {c.Post("/api/v2/secrets", []byte(`{"secrets":{}}`), alice), 500, ""},
+		"bad base64":           {c.Post("/api/v2/secrets", []byte(`{"secrets":{"token":{"Key":"!"}}}`), alice), 400, ""},
+		"a broken certificate": {c.Post("/api/v2/secrets", []byte(`{"secrets":{"token":{"Cert":"AA=="}}}`), alice), 400, ""},
+		"v1 bad content":       {c.Post("/secrets", []byte(`{"token":{"Cert":"AA=="}}`), alice), 400, ""},
 	} {
 		if tt.r.Code != tt.code || !strings.HasPrefix(tt.r.Message, tt.prefix) {
 			t.Errorf("%s: %d %s", name, tt.r.Code, tt.r.Body)

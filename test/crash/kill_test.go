@@ -119,9 +119,10 @@ func TestKillDuringSetManifest(t *testing.T) {
 	for round := range kills / 2 {
 		c := harness.Start(t, harness.Options{})
 		reply := make(chan bool, 1)
+		body := harness.V2(t, manifest())
 		go func() {
 			client := c.Client()
-			r, err := c.Do(client, http.MethodPost, "/api/v2/manifest", harness.V2(t, manifest()))
+			r, err := c.Do(client, http.MethodPost, "/api/v2/manifest", body)
 			client.CloseIdleConnections()
 			reply <- err == nil && r.Code == http.StatusOK
 		}()

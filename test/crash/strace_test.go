@@ -48,45 +48,61 @@ func TestSyncBetweenWriteAndReply(t *testing.T) {
 	}
 }
 
+// A line is `PID TIME NAME(FD<TARGET>, ""..., SIZE…) = RESULT`, or its beginning with `<unfinished ...>` and later
+// `PID TIME <... NAME resumed>) = RESULT`.
 var (
-	call   = regexp.MustCompile(`^\d+ +[\d.]+ (\w+)\(\d+<([^>]*)>`)
-	result = regexp.MustCompile(`= (\d+)$`)
+	begun   = regexp.MustCompile(`^(\d+) +[\d.]+ (\w+)\(\d+<([^>]*)>(?:, ""\.\.\., (\d+))?`)
+	resumed = regexp.MustCompile(`^(\d+) +[\d.]+ <\.\.\. \w+ resumed>`)
 )
 
 // replySize separates the reply to an activation, which carries certificates, from handshake records, in bytes.
 const replySize = 3000
 
+// order follows the journal and the replies through a trace.
+type order struct {
+	t       *testing.T
+	dirty   bool // a record is written and not yet synced
+	pending bool // a record was written since the last reply
+	replies int
+	syncing map[string]bool // by thread
+}
+
 // checkOrder walks the system calls: a reply must not leave while a written record is not synced.
 func checkOrder(t *testing.T, trace string) (replies int) {
-	dirty, pending := false, false // pending: a record was written since the last reply
+	o := order{t: t, syncing: map[string]bool{}}
 	for l := range strings.Lines(trace) {
-		m := call.FindStringSubmatch(strings.TrimSpace(l))
-		if m == nil {
-			continue
+		o.line(strings.TrimSpace(l))
+	}
+	return o.replies
+}
+
+func (o *order) line(l string) {
+	if m := resumed.FindStringSubmatch(l); m != nil {
+		if o.syncing[m[1]] {
+			o.dirty, o.syncing[m[1]] = false, false
 		}
-		name, target := m[1], m[2]
-		journal := strings.HasSuffix(target, "/sealed_data")
-		switch {
-		case journal && strings.Contains(name, "write"):
-			dirty, pending = true, true
-		case journal: // fsync, fdatasync
-			dirty = false
-		case strings.HasPrefix(target, "TCP") || strings.HasPrefix(target, "socket"):
-			r := result.FindStringSubmatch(strings.TrimSpace(l))
-			if r == nil {
-				continue
-			}
-			if n, _ := strconv.Atoi(r[1]); n < replySize || !pending {
-				continue
-			}
-			replies++
-			pending = false
-			if dirty {
-				t.Errorf("a reply left before the journal was synced: %s", l)
-			}
+		return
+	}
+	m := begun.FindStringSubmatch(l)
+	if m == nil {
+		return
+	}
+	thread, name, target := m[1], m[2], m[3]
+	size, _ := strconv.Atoi(m[4])
+	switch {
+	case strings.HasSuffix(target, "/sealed_data") && strings.Contains(name, "write"):
+		o.dirty, o.pending = true, true
+	case strings.HasSuffix(target, "/sealed_data") && strings.HasSuffix(l, "<unfinished ...>"):
+		o.syncing[thread] = true
+	case strings.HasSuffix(target, "/sealed_data"):
+		o.dirty = false
+	case (strings.HasPrefix(target, "TCP") || strings.HasPrefix(target, "socket")) && size >= replySize && o.pending:
+		o.replies++
+		o.pending = false
+		if o.dirty {
+			o.t.Errorf("a reply left before the journal was synced: %s", l)
 		}
 	}
-	return replies
 }
 
 func tail(s string, n int) string { return s[max(0, len(s)-n):] }
