@@ -5,10 +5,13 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
+	"time"
 )
 
 func killCoordinator(ctx context.Context, d *demo) (string, error) {
@@ -81,7 +84,8 @@ func (d *demo) sameKey(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("web came back with key %s and note %q instead of %s and %q", fingerprint, note.body,
 			d.fingerprint, d.note)
 	}
-	return "web got the same key and could read the note. The key was never stored outside the sealed state.", nil
+	return "web could read the note. Its key is derived from its UUID and a secret of the Coordinator, which survived " +
+		"the crash.", nil
 }
 
 func intrude(_ context.Context, d *demo) (string, error) {
@@ -102,11 +106,14 @@ func (d *demo) refused(marbleType, program, why string) (string, error) {
 	if code == 0 || len(p.lines(why)) == 0 {
 		return "", fmt.Errorf("%s was not refused for the reason %q (exit code %d)", marbleType, why, code)
 	}
-	for _, line := range append(p.lines(why), p.lines("hint: ")...) {
-		_, text, _ := strings.Cut(line, "[PreMain] ")
-		d.out.output(strings.TrimSpace(text))
-	}
+	d.out.output(withoutTime(p.lines(why)[0]))
 	return "Refused, with the reason and what to do about it. The program itself never ran.", nil
+}
+
+// withoutTime takes "[PreMain] DATE TIME " from a line.
+func withoutTime(line string) string {
+	parts := strings.SplitN(line, " ", 4)
+	return parts[len(parts)-1]
 }
 
 func exceedBudget(_ context.Context, d *demo) (string, error) {
@@ -129,17 +136,27 @@ func exceedBudget(_ context.Context, d *demo) (string, error) {
 }
 
 func readActivations(ctx context.Context, d *demo) (string, error) {
-	output, err := d.cli(ctx, "activations", d.clientAddr, "-i")
+	output, err := d.cliData(ctx, "activations", d.clientAddr, "-i", "-o", "json")
 	if err != nil {
 		return "", err
 	}
-	for _, name := range []string{"web", "echo-server", "echo-client", "one-time-job"} {
-		if !strings.Contains(output, name) {
-			return "", errors.New("the activation of " + name + " is missing")
+	var list struct {
+		Activations []struct {
+			Time             time.Time
+			MarbleType, UUID string
 		}
 	}
-	if strings.Contains(output, "intruder") {
-		return "", errors.New("the intruder was activated")
+	if err := json.Unmarshal(output, &list); err != nil {
+		return "", fmt.Errorf("reading %q: %w", output, err)
 	}
-	return "Each admission is an event in the sealed journal; the one before the crash is there too.", nil
+	got := map[string]int{}
+	for _, a := range list.Activations {
+		d.out.output(fmt.Sprintf("%s  %-12s  %s", a.Time.Local().Format(time.TimeOnly), a.MarbleType, a.UUID))
+		got[a.MarbleType]++
+	}
+	want := map[string]int{"web": 2, "echo-server": 1, "echo-client": 1, "one-time-job": 1}
+	if !maps.Equal(got, want) {
+		return "", fmt.Errorf("activations by type are %v instead of %v", got, want)
+	}
+	return "Each admission is a record in the Coordinator's journal, also those before the crash.", nil
 }

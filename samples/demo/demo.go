@@ -42,6 +42,8 @@ type demo struct {
 	anchor    *x509.CertPool
 
 	note, fingerprint string
+
+	warned bool // the CLI's warning about -i was shown
 }
 
 func newDemo(out *screen, keep bool) (*demo, error) {
@@ -92,18 +94,46 @@ func freeAddr() (string, error) {
 	return "localhost:" + port, err
 }
 
-// cli runs the marblerun CLI as a person would, in the temporary folder, and shows the command and what it says.
+// cli runs the marblerun CLI as a person would, and shows the command and what it says.
 func (d *demo) cli(ctx context.Context, args ...string) (string, error) {
-	d.out.command("marblerun " + strings.Join(args, " "))
-	cmd := exec.CommandContext(ctx, filepath.Join(d.bin, "marblerun"), args...)
-	cmd.Dir = d.dir
-	cmd.Env = []string{"HOME=" + d.dir, "XDG_CONFIG_HOME=" + filepath.Join(d.dir, "config"), "NO_COLOR=1"}
+	cmd := d.command(ctx, args)
 	output, err := cmd.CombinedOutput()
-	d.out.output(string(output))
+	d.out.output(d.onlyOnce(string(output)))
 	if err != nil {
 		return "", fmt.Errorf("marblerun %s: %w", strings.Join(args, " "), err)
 	}
 	return string(output), nil
+}
+
+// cliData runs the CLI and shows the command alone; it returns stdout.
+func (d *demo) cliData(ctx context.Context, args ...string) ([]byte, error) {
+	cmd := d.command(ctx, args)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	output, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("marblerun %s: %w\n%s", strings.Join(args, " "), err, &stderr)
+	}
+	return output, nil
+}
+
+// command is the CLI in the temporary folder, with nothing of this user's configuration.
+func (d *demo) command(ctx context.Context, args []string) *exec.Cmd {
+	d.out.command("marblerun " + strings.Join(args, " "))
+	cmd := exec.CommandContext(ctx, filepath.Join(d.bin, "marblerun"), args...)
+	cmd.Dir = d.dir
+	cmd.Env = []string{"HOME=" + d.dir, "XDG_CONFIG_HOME=" + filepath.Join(d.dir, "config"), "NO_COLOR=1"}
+	return cmd
+}
+
+// onlyOnce leaves out what each -i repeats: the first time is shown.
+func (d *demo) onlyOnce(output string) string {
+	const warning = "Warning: skipping quote verification\n"
+	if !d.warned {
+		d.warned = strings.Contains(output, warning)
+		return output
+	}
+	return strings.ReplaceAll(output, warning, "")
 }
 
 // startMarble starts the program behind premain-libos, with a folder of its own. Started again it finds its UUID there.

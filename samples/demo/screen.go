@@ -137,9 +137,13 @@ func (s *screen) paragraph(indent, text string) {
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
 
-// wrap breaks text into lines of at most n characters, between words where it can. Leading blanks of the text stay.
+// wrap breaks text that is too long into lines of at most n characters, between words where it can. Leading blanks
+// stay.
 func wrap(text string, n int) []string {
 	text = strings.ReplaceAll(text, "\t", "  ")
+	if len([]rune(text)) <= n {
+		return []string{text}
+	}
 	indent := text[:len(text)-len(strings.TrimLeft(text, " "))]
 	if len(indent) > n/2 {
 		indent = ""

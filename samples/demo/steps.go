@@ -67,9 +67,9 @@ func bootCoordinator(ctx context.Context, d *demo) (string, error) {
 }
 
 func setManifest(ctx context.Context, d *demo) (string, error) {
-	d.out.line("The manifest names packages, Marbles and secrets; this one is samples/manifest.json. The -i (--insecure) " +
-		"is there because a simulated Coordinator has no quote that the CLI could verify. In production you leave it out, " +
-		"and the CLI refuses a Coordinator that cannot prove what it is.")
+	d.out.line("The manifest names packages, Marbles and secrets; this one is samples/manifest.json. The -i " +
+		"(--insecure) is there because a simulated Coordinator has no quote that the CLI could verify. In production you " +
+		"leave it out, and the CLI refuses a Coordinator that cannot prove what it is.")
 	if _, err := d.cli(ctx, "manifest", "check", "manifest.json"); err != nil {
 		return "", err
 	}
@@ -80,7 +80,7 @@ func setManifest(ctx context.Context, d *demo) (string, error) {
 	if !strings.Contains(output, "Manifest successfully set") {
 		return "", errors.New("the CLI does not say \"Manifest successfully set\"")
 	}
-	return "From now on this manifest is the law of this mesh, and it is on disk, sealed.", d.wantReady(ctx)
+	return "This manifest is the law of the mesh now. It was on disk before the CLI heard of it.", d.wantReady(ctx)
 }
 
 // wantReady checks the Coordinator's status.
@@ -155,8 +155,9 @@ func verifyChain(ctx context.Context, d *demo) (string, error) {
 		return "", fmt.Errorf("web answered %q", r.body)
 	}
 	d.out.output(r.body)
-	for i, c := range append(r.chain, d.firstRoot) {
-		d.out.output(strings.Repeat("  ", i) + c.Subject.CommonName + " <- signed by " + c.Issuer.CommonName)
+	d.out.output("certificate of " + r.chain[0].Subject.CommonName)
+	for i, c := range r.chain {
+		d.out.output(strings.Repeat("  ", i+1) + "signed by " + c.Issuer.CommonName)
 	}
 	d.note = "remember me"
 	if _, err := d.askWeb(ctx, http.MethodPut, "/note", d.note); err != nil {
