@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// DefaultTimeout bounds a call whose context has no deadline. It is generous because a Coordinator that is given a manifest
-// may have to generate large RSA keys.
+// DefaultTimeout bounds a call whose context has no deadline. It is generous because a Coordinator that is given a
+// manifest may have to generate large RSA keys.
 const DefaultTimeout = 5 * time.Minute
 
 // Limits on connections and replies.
@@ -112,8 +112,8 @@ func newTransport(o Options) *http.Transport {
 	}
 }
 
-// tlsConfig replaces the standard verification by byte equality of the leaf. The handshake itself proves that the server
-// owns the leaf's key.
+// tlsConfig replaces the standard verification by byte equality of the leaf. The handshake itself proves that the
+// server owns the leaf's key.
 func tlsConfig(o Options) *tls.Config {
 	config := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true}
 	if o.Root != nil {

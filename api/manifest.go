@@ -56,8 +56,8 @@ type Manifest struct {
 	Signature []byte
 }
 
-// ManifestGet returns the Coordinator's manifest. It recomputes the fingerprint and verifies the signature with the pinned
-// root (without a root, Options.InsecureAnyServer, only the fingerprint). ErrNoManifest if none is set.
+// ManifestGet returns the Coordinator's manifest. It recomputes the fingerprint and verifies the signature with the
+// pinned root (without a root, Options.InsecureAnyServer, only the fingerprint). ErrNoManifest if none is set.
 func (c *Client) ManifestGet(ctx context.Context) (*Manifest, error) {
 	m, err := either(
 		func() (wire.ManifestV2, error) { return get[wire.ManifestV2](ctx, c, v2+"/manifest", nil) },
@@ -154,8 +154,8 @@ func (c *Client) RecoverySecrets(ctx context.Context) (map[string][]byte, error)
 // Activation says which Marble was activated, when, and by which claims.
 type Activation = wire.Activation
 
-// ActivationsPage returns activations after a journal position, oldest first. The Coordinator may return fewer than limit.
-// Next of the reply is the position for the next page, 0 if there is none. Not offered by MarbleRun.
+// ActivationsPage returns activations after a journal position, oldest first. The Coordinator may return fewer than
+// limit. Next of the reply is the position for the next page, 0 if there is none. Not offered by MarbleRun.
 func (c *Client) ActivationsPage(ctx context.Context, after uint64, limit int) (wire.ActivationsReply, error) {
 	query := url.Values{"after": {strconv.FormatUint(after, 10)}, "limit": {strconv.Itoa(limit)}}
 	return get[wire.ActivationsReply](ctx, c, v2+"/activations", query)

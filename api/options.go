@@ -21,7 +21,8 @@ type VerifyOptions struct {
 	// InsecureSkipVerify skips the quote: whoever answers is believed. It cannot be set by a file.
 	InsecureSkipVerify bool
 
-	// UniqueID is the exact MRENCLAVE, 32 bytes in hex. SignerID is the exact MRSIGNER, likewise. At least one is required.
+	// UniqueID is the exact MRENCLAVE, 32 bytes in hex. SignerID is the exact MRSIGNER, likewise. At least one is
+	// required.
 	UniqueID string
 	SignerID string
 	// ProductID is exact, SecurityVersion a minimum. Both are required without UniqueID. Nil: not checked.
@@ -37,8 +38,8 @@ type VerifyOptions struct {
 	Nonce []byte
 }
 
-// optionsFile is the JSON form ("era file"). Names match regardless of case, unknown ones are ignored, 0 is "not checked".
-// Hex and statuses are strings, Nonce is base64.
+// optionsFile is the JSON form ("era file"). Names match regardless of case, unknown ones are ignored, 0 is "not
+// checked". Hex and statuses are strings, Nonce is base64.
 type optionsFile struct {
 	InsecureSkipVerify  bool
 	UniqueID            string

@@ -15,8 +15,9 @@ import (
 	"github.com/marblerun/marblerun/api/wire"
 )
 
-// Recover signs the plain recovery secret with the holder's RSA key (which may live in an HSM) and uploads both. It returns
-// how many secrets of other holders remain; 0: the Coordinator has recovered, and now shows its old root certificate.
+// Recover signs the plain recovery secret with the holder's RSA key (which may live in an HSM) and uploads both. It
+// returns how many secrets of other holders remain; 0: the Coordinator has recovered, and now shows its old root
+// certificate.
 func (c *Client) Recover(ctx context.Context, secret []byte, signer crypto.Signer) (remaining int, err error) {
 	signature, err := SignRecoverySecret(secret, signer)
 	if err != nil {
@@ -25,16 +26,16 @@ func (c *Client) Recover(ctx context.Context, secret []byte, signer crypto.Signe
 	return c.RecoverWithSignature(ctx, secret, signature)
 }
 
-// RecoverWithSignature uploads a recovery secret, plain or encrypted with the RecoveryPublicKey, and the signature over the
-// plain one.
+// RecoverWithSignature uploads a recovery secret, plain or encrypted with the RecoveryPublicKey, and the signature over
+// the plain one.
 func (c *Client) RecoverWithSignature(ctx context.Context, secret, signature []byte) (remaining int, err error) {
 	body := wire.RecoverRequest{RecoverySecret: secret, RecoverySecretSignature: signature}
 	r, err := post[wire.RecoverReply](ctx, c, v2+"/recover", body)
 	return r.Remaining, err
 }
 
-// RecoveryPublicKey returns the ephemeral key to which a recovery secret may be encrypted for its way. It belongs to one
-// Coordinator process, which must be in recovery mode.
+// RecoveryPublicKey returns the ephemeral key to which a recovery secret may be encrypted for its way. It belongs to
+// one Coordinator process, which must be in recovery mode.
 func (c *Client) RecoveryPublicKey(ctx context.Context) (crypto.PublicKey, error) {
 	r, err := get[wire.RecoveryPublicKey](ctx, c, v2+"/recover/public-key", nil)
 	if err != nil {
@@ -69,7 +70,8 @@ func EncryptRecoverySecretWithEphemeralKey(secret []byte, key crypto.PublicKey) 
 	return rsa.EncryptOAEP(sha256.New(), rand.Reader, public, secret, nil)
 }
 
-// DecryptRecoveryData decrypts what ManifestSet or an update returned for the holder of key: RSA-OAEP, SHA-256, no label.
+// DecryptRecoveryData decrypts what ManifestSet or an update returned for the holder of key: RSA-OAEP, SHA-256, no
+// label.
 func DecryptRecoveryData(data []byte, key crypto.Decrypter) ([]byte, error) {
 	secret, err := key.Decrypt(rand.Reader, data, &rsa.OAEPOptions{Hash: crypto.SHA256})
 	if err != nil {

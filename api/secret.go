@@ -12,7 +12,8 @@ import (
 	"github.com/marblerun/marblerun/api/wire"
 )
 
-// Secret is a secret's value. Cert and Public are DER (PKIX); Private is PKCS #8 DER for certificates, or the value itself.
+// Secret is a secret's value. Cert and Public are DER (PKIX); Private is PKCS #8 DER for certificates, or the value
+// itself.
 type Secret = wire.Secret
 
 // UserSecret is a value for a user-defined secret: Key for symmetric-key and plain, Cert (DER) and optionally Private

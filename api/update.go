@@ -23,8 +23,8 @@ type UpdateResult struct {
 	RecoverySecrets map[string][]byte
 }
 
-// UpdateApply submits an update manifest. Version 1 Coordinators, and those of version 2 before MarbleRun 1.8, do not tell
-// what is missing: their result is empty.
+// UpdateApply submits an update manifest. Version 1 Coordinators, and those of version 2 before MarbleRun 1.8, do not
+// tell what is missing: their result is empty.
 func (c *Client) UpdateApply(ctx context.Context, manifest []byte) (UpdateResult, error) {
 	return either(
 		func() (UpdateResult, error) {

@@ -39,7 +39,9 @@ type Coordinator struct {
 
 // Connect verifies the Coordinator at endpoint and returns a client that is pinned to its root certificate.
 // The Root of client is ignored.
-func Connect(ctx context.Context, endpoint string, verify VerifyOptions, client Options) (*Client, *Coordinator, error) {
+func Connect(
+	ctx context.Context, endpoint string, verify VerifyOptions, client Options,
+) (*Client, *Coordinator, error) {
 	coordinator, err := verifyCoordinator(ctx, endpoint, verify, client)
 	if err != nil {
 		return nil, nil, err
@@ -49,9 +51,9 @@ func Connect(ctx context.Context, endpoint string, verify VerifyOptions, client 
 	return c, coordinator, err
 }
 
-// VerifyCoordinator fetches the certificates and the quote of the Coordinator at endpoint ("host:port") and verifies them:
-// the quote is genuine (Verifier) and fits the policy, its report data is SHA-256(root DER ‖ nonce), the intermediate is
-// signed by the root, and the server of this very connection owns the root.
+// VerifyCoordinator fetches the certificates and the quote of the Coordinator at endpoint ("host:port") and verifies
+// them: the quote is genuine (Verifier) and fits the policy, its report data is SHA-256(root DER ‖ nonce), the
+// intermediate is signed by the root, and the server of this very connection owns the root.
 func VerifyCoordinator(ctx context.Context, endpoint string, o VerifyOptions) (*Coordinator, error) {
 	return verifyCoordinator(ctx, endpoint, o, Options{})
 }
@@ -60,7 +62,8 @@ func verifyCoordinator(ctx context.Context, endpoint string, o VerifyOptions, cl
 	if err := o.usable(); err != nil {
 		return nil, err
 	}
-	// Who serves the quote is not known yet, so this connection carries no client certificate and is used for nothing else.
+	// Who serves the quote is not known yet, so this connection carries no client certificate and is used for nothing
+	// else.
 	c, err := NewClient(endpoint, Options{InsecureAnyServer: true, Timeout: client.Timeout, Dial: client.Dial})
 	if err != nil {
 		return nil, err
@@ -205,8 +208,8 @@ func notes(claims *attest.Claims, status attest.TCBStatus) []string {
 	return lines
 }
 
-// VerifyDeployment verifies the Coordinator and that it runs the given manifest: its exact bytes or, if it has 32 bytes, its
-// SHA-256. (No manifest has 32 bytes.)
+// VerifyDeployment verifies the Coordinator and that it runs the given manifest: its exact bytes or, if it has 32
+// bytes, its SHA-256. (No manifest has 32 bytes.)
 func VerifyDeployment(ctx context.Context, endpoint string, o VerifyOptions, manifest []byte) (*Coordinator, error) {
 	c, coordinator, err := Connect(ctx, endpoint, o, Options{})
 	if err != nil {

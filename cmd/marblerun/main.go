@@ -1,8 +1,7 @@
 // Copyright The Marblerun Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Command marblerun is what people hold in their hands: it verifies a Coordinator, gives it a manifest and keeps watch.
-// Everything it does is in package cli.
+// Command marblerun is what people hold in their hands. All it does is in package cli.
 package main
 
 import (
@@ -20,7 +19,7 @@ import (
 var version, commit = "v0.0.0-dev", "unknown"
 
 func main() {
-	cobra.EnableCommandSorting = false // help lists commands in the order in which one uses them
+	cobra.EnableCommandSorting = false // help lists commands in the order of use
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := cli.Run(ctx, cli.OS(version, commit))
 	stop()

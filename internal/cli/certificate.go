@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/marblerun/marblerun/internal/cli/console"
+	"github.com/marblerun/marblerun/internal/cli/session"
 	"github.com/marblerun/marblerun/internal/cli/trust"
 )
 
@@ -20,6 +21,7 @@ func (a *app) certificateCmd() *cobra.Command {
 		Long: "Retrieve the certificates of the MarbleRun Coordinator.\n\n" +
 			"The Coordinator's quote is verified, and its root certificate must be the one in the local cache.",
 	}
+	session.Group(cmd)
 	cmd.AddCommand(
 		a.certificateKind("root", "root certificate", "Root certificate", "marblerunRootCA.crt",
 			func(c trust.Chain) []byte { return trust.CertificatePEM(c.Root) }),

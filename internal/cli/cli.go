@@ -1,14 +1,14 @@
 // Copyright The Marblerun Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cli is the marblerun command, on top of package api: the root, the small commands, and one package for each family
-// of commands.
+// Package cli is the marblerun command, on top of package api: the root, the small commands, and one package for each
+// family of commands.
 //
 // Invariants: the only anchor of trust is a Coordinator's root certificate, taken from a quote that this very command
-// verified, from the cache of earlier verifications (package trust), or, with --insecure, from whoever answers; in each case
-// the connection is pinned to it. Nothing is downloaded. Data goes to stdout, everything said about it to stderr, but for
-// the lines that scripts for MarbleRun 1.x look for on stdout. The exit code is 0 or 1. Secrets are printed only where
-// printing them is the command, and recovery data that cannot be saved is printed rather than lost.
+// verified, from the cache of earlier verifications (package trust), or, with --insecure, from whoever answers; in each
+// case the connection is pinned to it. Nothing is downloaded. Data goes to stdout, everything said about it to stderr,
+// but for the lines that scripts for MarbleRun 1.x look for on stdout. The exit code is 0 or 1. Secrets are printed
+// only where printing them is the command, and recovery data that cannot be saved is printed rather than lost.
 //
 // The surroundings (arguments, streams, environment, version) come in through Env, so that tests run the whole program.
 package cli

@@ -35,6 +35,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	cobra.EnableCommandSorting = false // as main does
 	testscript.Main(m, map[string]func(){"marblerun": marblerun})
 }
 
@@ -182,8 +183,8 @@ func makeShare(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// manifest FILE [USER…] makes a manifest with one Marble and users who may update it and use its secret "apiToken". Each of
-// them has a recovery key, NAME-rsa-pub.pem, if that exists.
+// manifest FILE [USER…] makes a manifest with one Marble and users who may update it and use its secret "apiToken".
+// Each of them has a recovery key, NAME-rsa-pub.pem, if that exists.
 func makeManifest(ts *testscript.TestScript, _ bool, args []string) {
 	m := map[string]map[string]any{
 		"Packages": {"app": map[string]any{"SignerID": fakecoordinator.SignerID, "ProductID": 7, "SecurityVersion": 1}},

@@ -1,11 +1,11 @@
 // Copyright The Marblerun Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package console is how the CLI speaks: data on stdout, everything said about it on stderr, colors only on terminals, and
-// files that are complete once they are there.
+// Package console is how the CLI speaks: data on stdout, everything said about it on stderr, colors only on terminals,
+// and files that are complete once they are there.
 //
-// Invariants: Say and Write go to stdout, Note and Warn to stderr, nothing goes to both. Files with secrets are readable by
-// their owner only, also if they were there before with another mode.
+// Invariants: Say and Write go to stdout, Note and Warn to stderr, nothing goes to both. Files with secrets are
+// readable by their owner only, also if they were there before with another mode.
 package console
 
 import (
@@ -115,8 +115,8 @@ func (t Target) File() string {
 	return string(t)
 }
 
-// SaveSecret writes data to a file that only its owner can read: mode 0600, also if it existed with another. The data has
-// reached the disk on return.
+// SaveSecret writes data to a file that only its owner can read: mode 0600, also if it existed with another. The data
+// has reached the disk on return.
 func SaveSecret(path string, data []byte) error { return save(path, data, 0o600, os.O_TRUNC) }
 
 // SaveNew is SaveSecret for a file that must not exist.

@@ -1,8 +1,8 @@
 // Copyright The Marblerun Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package credential loads what a person proves an identity with: the TLS client certificate of a user and the RSA key of a
-// recovery-key holder, from files or from a PKCS #11 token.
+// Package credential loads what a person proves an identity with: the TLS client certificate of a user and the RSA key
+// of a recovery-key holder, from files or from a PKCS #11 token.
 //
 // Invariant: private keys are used where they are and never copied, printed or put into an error.
 package credential

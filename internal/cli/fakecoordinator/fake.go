@@ -1,12 +1,13 @@
 // Copyright The Marblerun Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package fakecoordinator is a small Coordinator for the tests of the client and the CLI: the client API of both versions,
-// its envelopes, status codes and messages per contract/client-api.md, over HTTPS on loopback, with state in memory.
+// Package fakecoordinator is a small Coordinator for the tests of the client and the CLI: the client API of both
+// versions, its envelopes, status codes and messages per contract/client-api.md, over HTTPS on loopback, with state in
+// memory.
 //
 // What it leaves out: it does not check manifests or roles (every user may do everything), it does not encrypt recovery
-// secrets (it returns "secret of <name>") and its quotes are JSON, which Verifier reads. Invariant: replies have the shape,
-// code and message of the contract, so that a client that works here works with a real Coordinator.
+// secrets (it returns "secret of <name>") and its quotes are JSON, which Verifier reads. Invariant: replies have the
+// shape, code and message of the contract, so that a client that works here works with a real Coordinator.
 package fakecoordinator
 
 import (
@@ -165,7 +166,8 @@ func (c *Coordinator) makeCA() error {
 	if c.Root, err = sign(root, root, &key.PublicKey, key); err != nil {
 		return err
 	}
-	c.Intermediate, err = sign(caTemplate("MarbleRun Coordinator - Intermediate CA"), c.Root, &intermediateKey.PublicKey, key)
+	intermediate := caTemplate("MarbleRun Coordinator - Intermediate CA")
+	c.Intermediate, err = sign(intermediate, c.Root, &intermediateKey.PublicKey, key)
 	return err
 }
 

@@ -37,9 +37,10 @@ func loadDocument(path string) (document, error) {
 	return document{path: path, data: data, converted: !json.Valid(raw)}, nil
 }
 
-// parse returns the manifest and everything that is wrong with it, warnings included. The manifest is nil if it cannot even
-// be read.
-func (d document) parse() (*manifest.Manifest, manifest.Problems) {
+// parse returns the manifest and everything that is wrong with it, warnings included. The manifest is nil if it cannot
+// even be read. With update, a document that only names packages is held against the rules for such updates, as far as
+// they do not depend on the manifest that is set.
+func (d document) parse(update bool) (*manifest.Manifest, manifest.Problems) {
 	m, err := manifest.Parse(d.data)
 	if err != nil {
 		var problems manifest.Problems
@@ -48,13 +49,22 @@ func (d document) parse() (*manifest.Manifest, manifest.Problems) {
 		}
 		return nil, d.locate(problems)
 	}
-	if m.UpdateKind() == manifest.PackageUpdate {
-		// An update of package versions is complete as it is; whether it applies depends on the manifest that is set.
-		return m, nil
+	if update && m.UpdateKind() == manifest.PackageUpdate {
+		return m, d.locate(manifest.Locate(d.data, manifest.CheckPackageUpdate(samePackages(m), m)))
 	}
 	return m, d.locate(manifest.Check(d.data, m, nil))
 }
 
+// samePackages has the packages of m, each of version 0.
+func samePackages(m *manifest.Manifest) *manifest.Manifest {
+	packages := make(map[string]manifest.Package, len(m.Packages))
+	for name := range m.Packages {
+		packages[name] = manifest.Package{SecurityVersion: new(uint)}
+	}
+	return &manifest.Manifest{Packages: packages}
+}
+
+// locate drops positions that are not those of the file.
 func (d document) locate(problems manifest.Problems) manifest.Problems {
 	if !d.converted {
 		return problems
@@ -89,16 +99,18 @@ func (a *commands) printProblems(w io.Writer, d document, problems manifest.Prob
 	}
 }
 
-// goodDocument loads a manifest and refuses it, with all its problems on stderr, if no Coordinator would take it.
-func (a *commands) goodDocument(path string) (document, *manifest.Manifest, error) {
+// goodDocument loads a manifest and refuses it, with all its problems on stderr, if no Coordinator would take it, be it
+// as an update.
+func (a *commands) goodDocument(path string, update bool) (document, *manifest.Manifest, error) {
 	d, err := loadDocument(path)
 	if err != nil {
 		return d, nil, err
 	}
-	m, problems := d.parse()
+	m, problems := d.parse(update)
 	a.printProblems(a.Err, d, problems, a.ColorErr)
 	if n := len(problems.Errors()); n > 0 {
-		return d, m, api.WithHint(fmt.Errorf("%s has %s", path, count(n, "problem")), "Nothing was sent to the Coordinator.")
+		return d, m, api.WithHint(fmt.Errorf("%s has %s", path, count(n, "problem")),
+			"Nothing was sent. 'marblerun manifest check' lists the problems again.")
 	}
 	return d, m, nil
 }

@@ -35,7 +35,7 @@ func (a *commands) manifestGetCmd() *cobra.Command {
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.manifestGet(cmd, args[0], f) },
 	}
 	cmd.Flags().BoolVar(&f.keepCert, "keep-cert", false, "keep the Coordinator's certificates for later commands")
-	cmd.Flags().BoolVarP(&f.signature, "signature", "s", false, "additionally print the signature (SHA-256) of the manifest")
+	cmd.Flags().BoolVarP(&f.signature, "signature", "s", false, "also print the signature (SHA-256) of the manifest")
 	cmd.Flags().BoolVarP(&f.update, "display-update", "u", false, "merge package updates into the displayed manifest")
 	f.output.Add(cmd, "")
 	return cmd

@@ -3,8 +3,8 @@
 
 // Package manifestcmd is 'marblerun manifest': check, set, verify, get, update and compare manifests.
 //
-// Invariants: a manifest file is checked before a Coordinator hears of it; recovery data that was received is delivered,
-// to a file or else to stdout, whatever else fails.
+// Invariants: a manifest file is checked before a Coordinator hears of it; recovery data that was received is
+// delivered, to a file or else to stdout, whatever else fails.
 package manifestcmd
 
 import (
@@ -33,6 +33,7 @@ func Command(s *session.Session) *cobra.Command {
 		Short: "Manage manifest for the MarbleRun Coordinator",
 		Long:  "Manage manifest for the MarbleRun Coordinator. Used to set the manifest, update it, or retrieve it.",
 	}
+	session.Group(cmd)
 	cmd.AddCommand(a.manifestCheckCmd(), a.manifestSetCmd(), a.manifestVerifyCmd(), a.manifestGetCmd(), a.manifestLogCmd(),
 		a.manifestUpdateCmd(), a.manifestDiffCmd(), a.manifestSignatureCmd(), a.recoverySecretsCmd())
 	return cmd
@@ -56,7 +57,7 @@ func (a *commands) manifestSetCmd() *cobra.Command {
 }
 
 func (a *commands) manifestSet(cmd *cobra.Command, path, endpoint, recoveryFile string) error {
-	doc, _, err := a.goodDocument(path)
+	doc, _, err := a.goodDocument(path, false)
 	if err != nil {
 		return err
 	}
@@ -80,8 +81,9 @@ func (a *commands) manifestSignatureCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "signature <manifest.json>",
 		Short: "Print the signature of a MarbleRun manifest",
-		Long:  "Print the signature of a MarbleRun manifest: the SHA-256 of its bytes (of the JSON, if the file is YAML), in hex.",
-		Args:  cobra.ExactArgs(1),
+		Long: "Print the signature of a MarbleRun manifest: the SHA-256 of its bytes, in hex.\n" +
+			"If the file is YAML, it is that of the JSON that would be sent.",
+		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			doc, err := loadDocument(args[0])
 			if err != nil {
@@ -173,7 +175,8 @@ func (a *commands) manifestCheckCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check <manifest.json>",
 		Short: "Check a manifest without a Coordinator",
-		Long: "Check a manifest without a Coordinator, and print all problems as file:line:column: path: text (hint).\n\n" +
+		Long: "Check a manifest without a Coordinator, and print all problems as file:line:column: path: text (hint).\n" +
+			"A file that names nothing but packages is taken for an update of their versions.\n\n" +
 			"The exit code is 1 if a Coordinator would refuse the manifest; with --strict also if there are warnings, e.g.\n" +
 			"about misspelled fields, which a Coordinator ignores.",
 		Args: cobra.ExactArgs(1),
@@ -199,7 +202,7 @@ func (a *commands) manifestCheck(path string, output console.Format, strict bool
 	if err != nil {
 		return err
 	}
-	_, problems := doc.parse()
+	_, problems := doc.parse(true)
 	failures := len(problems.Errors())
 	warnings := len(problems) - failures
 	if output.JSON() {

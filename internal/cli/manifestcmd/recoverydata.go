@@ -36,8 +36,8 @@ func recoveryJSON(secrets map[string][]byte) ([]byte, error) {
 	return json.Marshal(wire.ManifestSetReply{RecoverySecrets: secrets})
 }
 
-// deliverRecoveryData writes new recovery data to the file, or else to stdout. If the file cannot be written, the data is
-// printed, because it is all that can ever recover the Coordinator.
+// deliverRecoveryData writes new recovery data to the file, or else to stdout. If the file cannot be written, the data
+// is printed, because it is all that can ever recover the Coordinator.
 func (a *commands) deliverRecoveryData(secrets map[string][]byte, file string) error {
 	if len(secrets) == 0 {
 		return nil

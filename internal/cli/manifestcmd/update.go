@@ -25,6 +25,7 @@ func (a *commands) manifestUpdateCmd() *cobra.Command {
 			"An update that only raises SecurityVersions of packages is applied at once. Any other update is a complete\n" +
 			"manifest and may have to be acknowledged by other users.",
 	}
+	session.Group(cmd)
 	cmd.AddCommand(a.updateApplyCmd(), a.updateAcknowledgeCmd(), a.updateCancelCmd(), a.updateGetCmd())
 	return cmd
 }
@@ -90,7 +91,7 @@ func (a *commands) updateAcknowledgeCmd() *cobra.Command {
 		Short: "Acknowledge a pending update for the MarbleRun Coordinator",
 		Long: "Acknowledge a pending update for the MarbleRun Coordinator.\n\n" +
 			"The file must be the very manifest that was submitted: read it before you acknowledge it.",
-		Example: "marblerun manifest update acknowledge update-manifest.json $MARBLERUN --cert=admin-cert.pem --key=admin-key.pem",
+		Example: "marblerun manifest update acknowledge update-manifest.json $MARBLERUN --cert=cert.pem --key=key.pem",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withUser(cmd.Context(), auth, args, func(client *api.Client, doc document) error {
@@ -122,8 +123,10 @@ func (a *commands) sayAcknowledged(result api.UpdateResult) {
 }
 
 // withUser loads the manifest and the user's credentials, and calls do with a client of them.
-func (a *commands) withUser(ctx context.Context, auth session.ClientAuth, args []string, do func(*api.Client, document) error) error {
-	doc, _, err := a.goodDocument(args[0])
+func (a *commands) withUser(
+	ctx context.Context, auth session.ClientAuth, args []string, do func(*api.Client, document) error,
+) error {
+	doc, _, err := a.goodDocument(args[0], true)
 	if err != nil {
 		return err
 	}
@@ -164,7 +167,7 @@ func (a *commands) updateGetCmd() *cobra.Command {
 		},
 	}
 	output.Add(cmd, "")
-	cmd.Flags().BoolVar(&missing, "missing", false, "print the users who have not yet acknowledged, in place of the manifest")
+	cmd.Flags().BoolVar(&missing, "missing", false, "print who has not yet acknowledged, in place of the manifest")
 	return cmd
 }
 
@@ -200,11 +203,11 @@ func (a *commands) manifestDiffCmd() *cobra.Command {
 		Short: "Show what changes from one manifest to another, in words",
 		Args:  cobra.ExactArgs(2),
 		RunE: func(_ *cobra.Command, args []string) error {
-			_, before, err := a.goodDocument(args[0])
+			_, before, err := a.goodDocument(args[0], true)
 			if err != nil {
 				return err
 			}
-			_, after, err := a.goodDocument(args[1])
+			_, after, err := a.goodDocument(args[1], true)
 			if err != nil {
 				return err
 			}
@@ -230,7 +233,7 @@ func (a *commands) printChanges(changes []manifest.Change) {
 
 // updateDryRun compares the update with the manifest that the Coordinator runs. It changes nothing and needs no user.
 func (a *commands) updateDryRun(ctx context.Context, path, endpoint string) error {
-	doc, update, err := a.goodDocument(path)
+	doc, update, err := a.goodDocument(path, true)
 	if err != nil {
 		return err
 	}
@@ -244,7 +247,7 @@ func (a *commands) updateDryRun(ctx context.Context, path, endpoint string) erro
 	}
 	if update.UpdateKind() == manifest.PackageUpdate {
 		problems := manifest.CheckPackageUpdate(current, update)
-		a.printProblems(a.Err, doc, doc.locate(problems), a.ColorErr)
+		a.printProblems(a.Err, doc, doc.locate(manifest.Locate(doc.data, problems)), a.ColorErr)
 		if n := len(problems.Errors()); n > 0 {
 			return fmt.Errorf("the Coordinator would refuse this update: %s", count(n, "problem"))
 		}

@@ -1,8 +1,8 @@
 // Copyright The Marblerun Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package recovercmd is 'marblerun recover' and 'marblerun recover-with-signature': decrypt, sign, encrypt and upload the
-// recovery secrets of a Coordinator.
+// Package recovercmd is 'marblerun recover' and 'marblerun recover-with-signature': decrypt, sign, encrypt and upload
+// the recovery secrets of a Coordinator.
 //
 // Invariant: a secret leaves the program only towards a Coordinator that was verified, or encrypted.
 package recovercmd
@@ -33,8 +33,8 @@ func Command(s *session.Session) *cobra.Command {
 		Use:   "recover <recovery_key_file> <IP:PORT>",
 		Short: "Recover the MarbleRun Coordinator from a sealed state",
 		Long: "Recover the MarbleRun Coordinator from a sealed state.\n\n" +
-			"The file is one recovery secret as 'manifest set' returned it (encrypted), or decrypted. The key decrypts it and\n" +
-			"signs it. If there are several holders, each runs this command, against the same Coordinator instance.",
+			"The file is one recovery secret as 'manifest set' returned it (encrypted), or decrypted. The key decrypts\n" +
+			"and signs it. If there are several holders, each runs this command, against the same Coordinator instance.",
 		Example: "marblerun recover recovery_key_encrypted $MARBLERUN --key=private_key.pem --era-config=era.json",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -38,6 +38,7 @@ func Command(s *session.Session) *cobra.Command {
 		Long: "Manage secrets for the MarbleRun Coordinator.\n\n" +
 			"Set the values of user-defined secrets, or read secrets, as a user of the manifest.",
 	}
+	session.Group(cmd)
 	auth.Add(cmd, cmd.PersistentFlags())
 	cmd.AddCommand(a.secretSetCmd(&auth), a.secretGetCmd(&auth))
 	return cmd

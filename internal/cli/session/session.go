@@ -1,20 +1,22 @@
 // Copyright The Marblerun Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package session is what the commands of the CLI share: the flags that every command accepts, and the ways to a client of a
-// Coordinator.
+// Package session is what the commands of the CLI share: the flags that every command accepts, and the ways to a client
+// of a Coordinator.
 //
-// Invariant: there are three anchors of trust and no fourth. Verified trusts the quote that it verifies, Trusted the cache
-// of earlier verifications, and with --insecure both trust whoever answers. In each case the connection is pinned to the
-// root certificate, and what --insecure saw never enters the cache of what was verified.
+// Invariant: there are three anchors of trust and no fourth. Verified trusts the quote that it verifies, Trusted the
+// cache of earlier verifications, and with --insecure both trust whoever answers. In each case the connection is pinned
+// to the root certificate, and what --insecure saw never enters the cache of what was verified.
 package session
 
 import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io/fs"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/marblerun/marblerun/api"
@@ -52,7 +54,8 @@ func (s *Session) AddFlags(f *pflag.FlagSet) {
 		"(default: by endpoint, below <user config dir>/marblerun)")
 	f.StringVar(&s.eraConfig, "era-config", "", "policy that the Coordinator's quote must fulfill, a JSON file "+
 		"(default: ./era-config.json, ./coordinator-era.json, or that of the release)")
-	f.BoolVarP(&s.Insecure, "insecure", "i", false, "skip the verification of the quote: believe whoever answers (for tests)")
+	f.BoolVarP(&s.Insecure, "insecure", "i", false,
+		"skip the verification of the quote: believe whoever answers (for tests)")
 	f.StringSliceVar(&s.acceptedStatuses, "accepted-tcb-statuses", []string{"UpToDate", "SWHardeningNeeded"},
 		"TCB statuses to accept, in place of the policy's")
 	f.StringSliceVar(&s.acceptedAdvisories, "accepted-advisories", nil,
@@ -66,9 +69,11 @@ func (s *Session) cache() trust.Cache {
 	return trust.Cache{File: s.coordinatorCert, ConfigDir: s.ConfigDir, Insecure: s.Insecure}
 }
 
-// Verified verifies the Coordinator's quote and returns a client pinned to the root that it speaks for. It saves the quote
-// if asked to. With --insecure the quote is not looked at. A user is who the client acts for, nil for nobody.
-func (s *Session) Verified(ctx context.Context, endpoint string, user *tls.Certificate) (*api.Client, trust.Chain, error) {
+// Verified verifies the Coordinator's quote and returns a client pinned to the root that it speaks for. It saves the
+// quote if asked to. With --insecure the quote is not looked at. A user is who the client acts for, nil for nobody.
+func (s *Session) Verified(
+	ctx context.Context, endpoint string, user *tls.Certificate,
+) (*api.Client, trust.Chain, error) {
 	options, err := s.VerifyOptions()
 	if err != nil {
 		return nil, trust.Chain{}, err
@@ -171,4 +176,16 @@ func (s *Session) VerifyOptions() (api.VerifyOptions, error) {
 		options.Nonce = []byte(s.nonce)
 	}
 	return options, nil
+}
+
+// Group makes cmd a mere holder of sub-commands: alone it prints its help, and an unknown sub-command is an error.
+func Group(cmd *cobra.Command) {
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return pflag.ErrHelp
+		}
+		return fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())
+	}
+	cmd.RunE = func(*cobra.Command, []string) error { return nil } // Args never lets it come so far
+	cmd.DisableFlagsInUseLine = true
 }

@@ -1,8 +1,8 @@
 // Copyright The Marblerun Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package trust holds what the CLI believes before it speaks to a Coordinator: the certificates of Coordinators that were
-// verified earlier (Cache) and the policy that a Coordinator must fulfill (FindPolicy).
+// Package trust holds what the CLI believes before it speaks to a Coordinator: the certificates of Coordinators that
+// were verified earlier (Cache) and the policy that a Coordinator must fulfill (FindPolicy).
 //
 // Invariants: what was fetched without verifying a quote never enters the cache that secure commands read; the cache is
 // keyed by endpoint, so that verifying one Coordinator does not make another one trusted; policy is never downloaded.
@@ -166,7 +166,8 @@ func parse(data []byte) (*x509.Certificate, []byte, error) {
 	return certificate, rest, err
 }
 
-// save replaces the file as a whole, so that a reader never sees half of it; what is no regular file is written through.
+// save replaces the file as a whole, so that a reader never sees half of it; what is no regular file is written
+// through.
 func save(path string, data []byte) error {
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {
 		return nil

@@ -17,8 +17,8 @@ import (
 	"github.com/marblerun/marblerun/api"
 )
 
-// EmbeddedPolicy is the policy for the Coordinator of the same release, put in place when a release is built. In any other
-// build the file is empty, which means that there is none.
+// EmbeddedPolicy is the policy for the Coordinator of the same release, put in place when a release is built. In any
+// other build the file is empty, which means that there is none.
 //
 //go:embed coordinator-era.json
 var EmbeddedPolicy []byte
@@ -32,8 +32,8 @@ type Policy struct {
 	Options api.VerifyOptions
 }
 
-// FindPolicy reads the policy from explicit (--era-config) or else from the first of era-config.json, coordinator-era.json in
-// dir, and the embedded bytes. It does not look further if what it finds is bad.
+// FindPolicy reads the policy from explicit (--era-config) or else from the first of era-config.json,
+// coordinator-era.json in dir, and the embedded bytes. It does not look further if what it finds is bad.
 func FindPolicy(explicit, dir string, embedded []byte) (Policy, error) {
 	if explicit != "" {
 		return readPolicy(explicit)

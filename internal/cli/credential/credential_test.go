@@ -1,0 +1,75 @@
+// Copyright The Marblerun Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package credential_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/marblerun/marblerun/internal/cli/credential"
+)
+
+func keyFile(t *testing.T, kind string, der []byte) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "key.pem")
+	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestLoadRecoveryKey(t *testing.T) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8 := func(key any) []byte {
+		der, err := x509.MarshalPKCS8PrivateKey(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return der
+	}
+	for name, path := range map[string]string{
+		"PKCS #8": keyFile(t, "PRIVATE KEY", pkcs8(key)),
+		"PKCS #1": keyFile(t, "RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(key)),
+	} {
+		got, _, err := credential.LoadRecoveryKey(path, credential.Token{})
+		if err != nil || !key.PublicKey.Equal(got.Public()) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for want, path := range map[string]string{
+		"loaded private key does not fulfill required interface": keyFile(t, "PRIVATE KEY", pkcs8(ec)),
+		"parsing private key: tried PKCS #1 format: ":            keyFile(t, "PRIVATE KEY", []byte("no key")),
+		"no such file": "missing.pem",
+	} {
+		if got, _, err := credential.LoadRecoveryKey(path, credential.Token{}); err == nil ||
+			!strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, %v; want error %q", got, err, want)
+		}
+	}
+}
+
+func TestNoPKCS11(t *testing.T) {
+	token := credential.Token{Config: "token.json"}
+	if _, _, err := credential.LoadClient("", "", token); err == nil {
+		t.Error("a token was opened by a build without PKCS #11")
+	}
+	if _, _, err := credential.LoadRecoveryKey("", token); err == nil {
+		t.Error("a token was opened by a build without PKCS #11")
+	}
+}
