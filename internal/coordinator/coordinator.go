@@ -72,7 +72,9 @@ func New(ctx context.Context, cfg Config) (*Coordinator, error) {
 // enter makes the first phase of the process.
 func (c *Coordinator) enter(ctx context.Context, boot vault.Boot) error {
 	if boot.Phase == vault.Ready {
-		s, err := c.replay(ctx)
+		s, err := replay(func(state func([]byte) error, record func(vault.Record) error) error {
+			return c.vault.Replay(ctx, state, record)
+		})
 		if err == nil {
 			quote, err := c.issue(ctx, s.ca, nil)
 			if err == nil {
@@ -103,10 +105,10 @@ func (c *Coordinator) pkiOptions() pki.Options {
 	return pki.Options{DNSNames: c.cfg.DNSNames, IPs: c.cfg.IPs, Now: c.cfg.Now(), Rand: c.cfg.Rand}
 }
 
-// replay rebuilds the state from the vault.
-func (c *Coordinator) replay(ctx context.Context) (*State, error) {
+// replay rebuilds the state from what is stored.
+func replay(stored vault.Replayer) (*State, error) {
 	s := &State{}
-	err := c.vault.Replay(ctx, func(data []byte) (err error) {
+	err := stored(func(data []byte) (err error) {
 		s, err = decodeSnapshot(data)
 		return err
 	}, func(r vault.Record) error {

@@ -37,8 +37,11 @@ func (c *Coordinator) newUnsealing(ctx context.Context, boot vault.Boot) *unseal
 		return rsa.GenerateKey(rand.Reader, transportKeyBits)
 	})}
 	go u.transportKey()
+	if boot.Recovery == nil {
+		return u // no recovery keys, or nothing readable
+	}
 	var meta recoveryMeta
-	if err := json.Unmarshal(boot.Recovery, &meta); err != nil && boot.Recovery != nil {
+	if err := json.Unmarshal(boot.Recovery, &meta); err != nil {
 		c.log.Error("Could not retrieve recovery data from state. All secrets must be tried in combination.", "error", err)
 	}
 	var hashes [][]byte
@@ -169,8 +172,8 @@ func (c *Coordinator) unseal(ctx context.Context, u *unsealing) error {
 	var signers []string
 	var quote []byte
 	_, err := u.collector.Search(ctx, func(secret []byte) (bool, error) {
-		err := c.recoverVault(ctx, secret, func() (err error) {
-			if s, err = c.replay(ctx); err != nil {
+		err := c.vault.RecoverIf(ctx, secret, func(stored vault.Replayer) (err error) {
+			if s, err = replay(stored); err != nil {
 				return err
 			}
 			if signers, err = checkSigners(u.collector, s.manifest.base); err != nil {
@@ -228,11 +231,4 @@ func signingKeys(m *manifest.Manifest) []shares.Key {
 		}
 	}
 	return keys
-}
-
-func (c *Coordinator) recoverVault(ctx context.Context, secret []byte, accept func() error) error {
-	if err := c.vault.Recover(ctx, secret); err != nil {
-		return err
-	}
-	return accept()
 }

@@ -137,6 +137,12 @@ func (v *Vault) Replay(ctx context.Context, state func([]byte) error, record fun
 		return fmt.Errorf("replaying the journal: %w", err)
 	}
 	defer r.Close()
+	return replay(ctx, e.Epoch, at, r, state, record)
+}
+
+func replay(ctx context.Context, e *sealed.Epoch, at sealed.Cursor, r journal.Reader,
+	state func([]byte) error, record func(Record) error,
+) error {
 	if at.Snapshot > 0 {
 		snapshot, err := e.State(ctx)
 		if err != nil {

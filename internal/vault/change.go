@@ -88,6 +88,16 @@ func (v *Vault) change(ctx context.Context, make func(*epoch) (*epoch, error), p
 // the same R. On an error the vault is as it was, and another secret may be
 // tried. Durable on return.
 func (v *Vault) Recover(ctx context.Context, secret []byte) error {
+	return v.RecoverIf(ctx, secret, func(Replayer) error { return nil })
+}
+
+// Replayer gives back what is stored, like Replay.
+type Replayer func(state func([]byte) error, record func(Record) error) error
+
+// RecoverIf is Recover with a condition on what is recovered. accept is called
+// with the right secret before anything is written; if it fails, the vault
+// stays sealed and its error is returned.
+func (v *Vault) RecoverIf(ctx context.Context, secret []byte, accept func(Replayer) error) error {
 	v.swap.Lock()
 	defer v.swap.Unlock()
 	v.writing.Lock()
@@ -101,7 +111,7 @@ func (v *Vault) Recover(ctx context.Context, secret []byte) error {
 	if err := v.recoverable(f); err != nil {
 		return err
 	}
-	if err := v.recover(ctx, f, secret); err != nil {
+	if err := v.recover(ctx, f, secret, accept); err != nil {
 		return v.check(fmt.Errorf("recovering: %w", err))
 	}
 	v.warn(v.DropShares(ctx), "Deleting the recovery shares failed")

@@ -15,7 +15,7 @@ import (
 )
 
 // recover does the work of Recover; the caller holds v.swap and v.writing.
-func (v *Vault) recover(ctx context.Context, f *found, secret []byte) error {
+func (v *Vault) recover(ctx context.Context, f *found, secret []byte, accept func(Replayer) error) error {
 	slot, _ := f.header.RecoverySlot()
 	key, err := seal.UnwrapRecovery(secret, slot, f.header.Journal, f.header.Number)
 	if err != nil {
@@ -27,6 +27,9 @@ func (v *Vault) recover(ctx context.Context, f *found, secret []byte) error {
 	if err != nil {
 		return errors.Join(err, e.Driver.Close())
 	}
+	if err := v.accepted(ctx, e, state, accept); err != nil {
+		return errors.Join(err, e.Driver.Close())
+	}
 	if state.Older != "" || f.newestEpoch(0) > e.Number || e.TEE != v.cfg.TEE {
 		v.cfg.Log.Warn("Continuing recovered state in a new epoch", "reason", f.reason, "lastRecord", state.At.Last)
 		return errors.Join(v.continueAnew(ctx, f, e, state, secret), e.Driver.Close())
@@ -35,6 +38,18 @@ func (v *Vault) recover(ctx context.Context, f *found, secret []byte) error {
 		return errors.Join(err, e.Driver.Close())
 	}
 	return nil
+}
+
+// accepted asks whether the journal that was opened may be recovered.
+func (v *Vault) accepted(ctx context.Context, e *sealed.Epoch, state sealed.Verdict, accept func(Replayer) error) error {
+	r, err := e.Driver.Reader()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return accept(func(snapshot func([]byte) error, record func(Record) error) error {
+		return replay(ctx, e, state.At, r, snapshot, record)
+	})
 }
 
 // reread checks the journal as it lies there now, against the watermark if sealed_key has one for its epoch.
