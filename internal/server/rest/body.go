@@ -64,8 +64,16 @@ func (c *call) body(limit int64) ([]byte, error) {
 
 // tooLarge refuses a body of which the rest will not be read.
 func (c *call) tooLarge(limit int64) error {
-	c.w.Header().Set("Connection", "close")
+	c.hangUp()
 	return badRequest("bad request: the body is larger than %s", size(limit))
+}
+
+// hangUp ends an HTTP/1 connection after the reply, because the rest of the body would have to be read before the next
+// request. In HTTP/2 the stream alone ends; some clients drop the reply if the connection does.
+func (c *call) hangUp() {
+	if c.r.ProtoMajor == 1 {
+		c.w.Header().Set("Connection", "close")
+	}
 }
 
 func size(n int64) string {
@@ -122,7 +130,7 @@ func (c *call) charge(total int64) error {
 	}
 	n := min(total, 1<<20) // the next piece is at most as large as what is there
 	if !c.api.memory.take(n) {
-		c.w.Header().Set("Connection", "close")
+		c.hangUp()
 		return refuse(coordinator.Unavailable, "the Coordinator is reading too many large requests, try again later")
 	}
 	c.cleanup = append(c.cleanup, func() { c.api.memory.give(n) })
@@ -130,7 +138,7 @@ func (c *call) charge(total int64) error {
 }
 
 func (c *call) unreadable(err error) error {
-	c.w.Header().Set("Connection", "close")
+	c.hangUp()
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return badRequest("bad request: the body arrived too slowly")
 	}
