@@ -55,7 +55,7 @@ func OS(version, commit string) Env {
 		ColorOut: colors(os.Stdout), ColorErr: colors(os.Stderr),
 		ConfigDir: os.UserConfigDir,
 		Version:   version, Commit: commit,
-		Verifier: newVerifier(), EmbeddedPolicy: trust.EmbeddedPolicy,
+		Verifier: newVerifier(), EmbeddedPolicy: trust.EmbeddedPolicy(),
 	}
 }
 

@@ -17,11 +17,12 @@ import (
 	"github.com/marblerun/marblerun/api"
 )
 
-// EmbeddedPolicy is the policy for the Coordinator of the same release, put in place when a release is built. In any
-// other build the file is empty, which means that there is none.
-//
 //go:embed coordinator-era.json
-var EmbeddedPolicy []byte
+var embeddedPolicy string
+
+// EmbeddedPolicy returns the policy for the Coordinator of the same release, which is put in place of an empty file
+// when a release is built. Empty: there is none.
+func EmbeddedPolicy() []byte { return []byte(embeddedPolicy) }
 
 // Policy is a policy and where it comes from.
 type Policy struct {
