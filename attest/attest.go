@@ -9,8 +9,8 @@
 // evidence each; package collateral fetches what they need.
 //
 // Invariants:
-//   - A refusal carries every reason found, never only the first, each with the wanted and the measured value and, where
-//     one exists, the policy change that would accept. The order of the reasons is stable.
+//   - A refusal carries every reason found, never only the first, each with the wanted and the measured value and,
+//     where one exists, the policy change that would accept. The order of the reasons is stable.
 //   - Claims come from signed bytes only. Claims inside a Refusal explain it; they are never a basis for acceptance.
 //   - NotSupported is never accepted, listed or not. A grace never covers Revoked.
 //   - Parsing trusts no length and never panics.

@@ -76,8 +76,9 @@ func Parse(raw []byte) (Evidence, error) {
 	case 3:
 		return parseOEAttestation(raw)
 	}
-	return Evidence{}, fmt.Errorf("evidence of %d bytes is neither a DCAP quote, an Open Enclave report nor an SEV-SNP report",
-		len(raw))
+	return Evidence{},
+		fmt.Errorf("evidence of %d bytes is neither a DCAP quote, an Open Enclave report nor an SEV-SNP report",
+			len(raw))
 }
 
 // parseOEReport reads u32 version = 1, u32 type, u64 size ‖ quote.

@@ -3,9 +3,9 @@
 
 package attest
 
-// Merge returns the platform status s after a half of its trusted computing base, the TDX module or the quoting enclave,
-// has been found to have status half (FORMATS §1.9 steps 4 and 6). Halves have the statuses UpToDate, OutOfDate, Revoked
-// and NotSupported, or none; both sides count.
+// Merge returns the platform status s after a half of its trusted computing base, the TDX module or the quoting
+// enclave, has been found to have status half (FORMATS §1.9 steps 4 and 6). Halves have the statuses UpToDate,
+// OutOfDate, Revoked and NotSupported, or none; both sides count.
 func (s TCBStatus) Merge(half TCBStatus) TCBStatus {
 	switch {
 	case s == NotSupported || half == NotSupported:

@@ -12,9 +12,10 @@ import (
 )
 
 // ChainCache remembers PCK chains and collateral whose signatures hold, so that a fleet on a few machines costs two
-// signature verifications a quote. A key is the SHA-256 of everything that was verified: the root keys, whether CRLs may
-// be missing, the exact bytes of chain, CRLs, TCB info and identity. Validity windows are kept and checked at every use;
-// failures are never kept. It is bounded and safe for concurrent use. The zero value and nil remember nothing.
+// signature verifications a quote. A key is the SHA-256 of everything that was verified: the root keys, whether CRLs
+// may be missing, the exact bytes of chain, CRLs, TCB info and identity. Validity windows are kept and checked at
+// every use; failures are never kept. It is bounded and safe for concurrent use. The zero value and nil remember
+// nothing.
 type ChainCache struct {
 	mu      sync.Mutex
 	limit   int

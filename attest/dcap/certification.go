@@ -36,7 +36,8 @@ func (q *Quote) Platform() (PlatformID, error) {
 	}
 	d := q.CertificationData
 	if len(d) != size+20 {
-		return PlatformID{}, fmt.Errorf("certification data of type %d has %d bytes, %d expected", q.CertificationType, len(d),
+		return PlatformID{}, fmt.Errorf("certification data of type %d has %d bytes, %d expected", q.CertificationType,
+			len(d),
 			size+20)
 	}
 	id := PlatformID{CPUSVN: d[size : size+16], PCESVN: binary.LittleEndian.Uint16(d[size+16:]), PCEID: d[size+18:]}
@@ -62,11 +63,13 @@ func (q *Quote) pckChain() ([]byte, error) {
 			"the PCK certificate of PCE-ID %s, CPUSVN %s, PCESVN %d; configure the platform's quote provider to embed the "+
 			"chain (type %d)", q.CertificationType, id.PCEID, id.CPUSVN, id.PCESVN, certPCKChain)
 	case certPCKLeaf:
-		return nil, fmt.Errorf("quote carries the PCK certificate alone (certification data type %d): it needs the chain up to "+
-			"Intel's root (type %d)", certPCKLeaf, certPCKChain)
+		return nil,
+			fmt.Errorf("quote carries the PCK certificate alone (certification data type %d): it needs the chain up to "+
+				"Intel's root (type %d)", certPCKLeaf, certPCKChain)
 	case certPlatformManifest:
-		return nil, fmt.Errorf("quote carries a platform manifest (certification data type %d): the platform must be registered "+
-			"with Intel, then quotes carry a PCK certificate chain (type %d)", certPlatformManifest, certPCKChain)
+		return nil,
+			fmt.Errorf("quote carries a platform manifest (certification data type %d): the platform must be registered "+
+				"with Intel, then quotes carry a PCK certificate chain (type %d)", certPlatformManifest, certPCKChain)
 	case certQEReport:
 		return nil, fmt.Errorf("certification data type %d inside itself", certQEReport)
 	}

@@ -94,8 +94,8 @@ func (v *verification) signer(what, chainPEM string) *signer {
 	return &signer{key: key, root: a.key, windows: windows}
 }
 
-// parseChain reads exactly n certificates in PEM; white space and zeros may follow. It puts them in order, from the leaf
-// to the root, whatever order they come in: some providers put the root in the middle.
+// parseChain reads exactly n certificates in PEM; white space and zeros may follow. It puts them in order, from the
+// leaf to the root, whatever order they come in: some providers put the root in the middle.
 func (v *verification) parseChain(code, what string, chain []byte, n int) []*x509.Certificate {
 	certs, err := readChain(chain, n, v.parseCertificate)
 	if err != nil {

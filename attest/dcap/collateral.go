@@ -33,8 +33,9 @@ type Collateral struct {
 	PCKCRLIssuerChain string `json:"pck_crl_issuer_chain,omitempty"`
 }
 
-// ParseCollateral reads the JSON form. Besides strings, tcb_info and qe_identity may be the objects themselves, or whole
-// replies of the provisioning service, {"tcbInfo":{…},"signature":"…"}, whose signature is then taken from there.
+// ParseCollateral reads the JSON form. Besides strings, tcb_info and qe_identity may be the objects themselves, or
+// whole replies of the provisioning service, {"tcbInfo":{…},"signature":"…"}, whose signature is then taken from
+// there.
 func ParseCollateral(data []byte) (*Collateral, error) {
 	if len(data) > MaxCollateral {
 		return nil, fmt.Errorf("collateral of %d bytes is larger than %d", len(data), MaxCollateral)

@@ -1,18 +1,20 @@
 // Copyright The Marblerun Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package dcap verifies Intel SGX and TDX quotes: signatures, PCK certificates, CRLs and TCB levels, by FORMATS §1, which
-// follows Intel's own verification library. Verify takes a quote and the collateral for it and gives claims, or refuses
-// with every reason (the codes are in package attest). ParseQuote shows what a quote says without trusting it. Needs tells
-// which collateral a quote needs.
+// Package dcap verifies Intel SGX and TDX quotes: signatures, PCK certificates, CRLs and TCB levels, by FORMATS §1,
+// which follows Intel's own verification library. Verify takes a quote and the collateral for it and gives claims, or
+// refuses with every reason (the codes are in package attest). ParseQuote shows what a quote says without trusting it.
+// Needs tells which collateral a quote needs.
 //
 // Invariants:
 //   - Pure: root keys, collateral and time are parameters; no network, no clock, no package-level state.
-//   - A chain is trusted only if it ends at one of the given root public keys, and all chains of one verification end at
-//     the same one. The key is what is pinned: several root certificates with one key are in use.
+//   - A chain is trusted only if it ends at one of the given root public keys, and all chains of one verification end
+//     at the same one. The key is what is pinned: several root certificates with one key are in use.
 //   - Signatures are checked over the bytes as they came, never over something written again.
-//   - Fail closed: a missing CRL refuses unless AllowMissingCRLs; a CRL must be of the right issuer, signed and current.
-//   - What was verified may be remembered (ChainCache), when it is valid is checked every time, failures are not remembered.
+//   - Fail closed: a missing CRL refuses unless AllowMissingCRLs; a CRL must be of the right issuer, signed and
+//     current.
+//   - What was verified may be remembered (ChainCache), when it is valid is checked every time, failures are not
+//     remembered.
 //   - No length in foreign bytes is trusted; what is allocated is proportional to the input.
 //
 // Signature verifications of one Verify, all ECDSA P-256 with SHA-256: PCK certificate, its CA, PCK CRL, root CRL, TCB
@@ -35,8 +37,8 @@ import (
 // Roots are the public keys (ECDSA P-256) at which chains may end.
 type Roots []*ecdsa.PublicKey
 
-// intelRoot is the public key of "Intel SGX Root CA" (production): X ‖ Y. Two certificates of it are in use, valid until
-// 2033-05-21 and 2049-12-31.
+// intelRoot is the public key of "Intel SGX Root CA" (production): X ‖ Y. Two certificates of it are in use, valid
+// until 2033-05-21 and 2049-12-31.
 const intelRoot = "0ba9c4c0c0c86193a3fe23d6b02cda10a8bbd4e88e48b4458561a36e705525f5" +
 	"67918e2edc88e40d860bd0cc4ee26aacc988e505a953558c453f6b0904ae7394"
 
@@ -71,11 +73,11 @@ type Options struct {
 	Cache *ChainCache
 }
 
-// Verify verifies a quote, with whatever padding follows it. The claims say what is in the quote and how the platform is
-// rated; whether that is acceptable is a Policy's matter. Claims may have any status but NotSupported.
+// Verify verifies a quote, with whatever padding follows it. The claims say what is in the quote and how the platform
+// is rated; whether that is acceptable is a Policy's matter. Claims may have any status but NotSupported.
 //
-// The error is a *attest.Refusal. If everything is genuine but has no TCB level, its code is attest.CodeNotSupported and
-// it explains itself with claims.
+// The error is a *attest.Refusal. If everything is genuine but has no TCB level, its code is attest.CodeNotSupported
+// and it explains itself with claims.
 func Verify(quote []byte, col *Collateral, opts Options) (*attest.Claims, error) {
 	q, err := ParseQuote(quote)
 	if err != nil {

@@ -145,7 +145,8 @@ func zeros(n int) string { return hex.EncodeToString(make([]byte, n)) }
 
 func qeIdentity(id string, prodID int) map[string]any {
 	mrsigner := hex.EncodeToString(slices.Repeat([]byte{0x51}, 32))
-	return map[string]any{"id": id, "version": 2, "issueDate": "2026-02-21T00:00:00Z", "nextUpdate": "2026-03-21T00:00:00Z",
+	return map[string]any{"id": id, "version": 2, "issueDate": "2026-02-21T00:00:00Z",
+		"nextUpdate":              "2026-03-21T00:00:00Z",
 		"tcbEvaluationDataNumber": 20, "miscselect": "00000000", "miscselectMask": "FFFFFFFF",
 		"attributes": "15000000000000000000000000000000", "attributesMask": "FFFFFFFFFFFFFFFF0000000000000000",
 		"mrsigner": mrsigner, "isvprodid": prodID, "tcbLevels": []any{

@@ -15,7 +15,8 @@ import (
 	"github.com/marblerun/marblerun/attest/dcap"
 )
 
-// FuzzQuote: no quote that differs from the good one in what is signed or certified is accepted, whatever it looks like.
+// FuzzQuote: no quote that differs from the good one in what is signed or certified is accepted, whatever it looks
+// like.
 func FuzzQuote(f *testing.F) {
 	var forges []*forge
 	for _, make := range kinds() {
@@ -106,8 +107,9 @@ func TestParseCollateralForms(t *testing.T) {
 		"strings": {},
 		"objects": {"tcb_info": json.RawMessage(col.TCBInfo), "qe_identity": json.RawMessage(col.QEIdentity)},
 		"replies": {"tcb_info_signature": nil, "qe_identity_signature": nil,
-			"tcb_info":    `{"tcbInfo":` + col.TCBInfo + `,"signature":"` + col.TCBInfoSignature + `"}`,
-			"qe_identity": json.RawMessage(`{"enclaveIdentity":` + col.QEIdentity + `,"signature":"` + col.QEIdentitySignature + `"}`)},
+			"tcb_info": `{"tcbInfo":` + col.TCBInfo + `,"signature":"` + col.TCBInfoSignature + `"}`,
+			"qe_identity": json.RawMessage(`{"enclaveIdentity":` + col.QEIdentity + `,"signature":"` +
+				col.QEIdentitySignature + `"}`)},
 	}
 	for name, change := range forms {
 		var doc map[string]any

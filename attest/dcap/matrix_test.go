@@ -125,7 +125,8 @@ func TestClaims(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(got.Collateral) != 4 || !strings.HasPrefix(got.Collateral[0], "tcbinfo:"+string(want.TEE)+":f0f1f2f3f4f5:eval20:") {
+		if len(got.Collateral) != 4 || !strings.HasPrefix(got.Collateral[0],
+			"tcbinfo:"+string(want.TEE)+":f0f1f2f3f4f5:eval20:") {
 			t.Errorf("collateral %q", got.Collateral)
 		}
 		got.Collateral = nil
@@ -156,7 +157,8 @@ func TestTolerance(t *testing.T) {
 			delete(f.info, "id")
 			f.info["version"] = 2
 			parts := map[string]any{"pcesvn": 13}
-			for _, n := range []string{"01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11", "12", "13", "14", "15", "16"} {
+			for _, n := range []string{"01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11", "12", "13", "14", "15",
+				"16"} {
 				parts["sgxtcbcomp"+n+"svn"] = 5
 			}
 			f.info["tcbLevels"] = []any{map[string]any{"tcb": parts, "tcbDate": "2025-05-14T00:00:00Z", "tcbStatus": "UpToDate"}}
@@ -209,18 +211,17 @@ func TestByteFlips(t *testing.T) {
 			}
 			for _, part := range parts {
 				for i := part.from; i < part.to; i++ {
-					for _, bit := range []byte{1, 0x80} {
-						quote[i] ^= bit
-						_, err := dcap.Verify(quote, col, opts)
-						quote[i] ^= bit
-						var refusal *attest.Refusal
-						if !errors.As(err, &refusal) || !slices.Contains(part.codes, refusal.Reasons[0].Code) {
-							t.Fatalf("byte %d (part %d to %d): got %v, want one of %v", i, part.from, part.to, err, part.codes)
-						}
+					bit := byte(1) << (i % 8)
+					quote[i] ^= bit
+					_, err := dcap.Verify(quote, col, opts)
+					quote[i] ^= bit
+					var refusal *attest.Refusal
+					if !errors.As(err, &refusal) || !slices.Contains(part.codes, refusal.Reasons[0].Code) {
+						t.Fatalf("byte %d (part %d to %d): got %v, want one of %v", i, part.from, part.to, err, part.codes)
 					}
 				}
 			}
-			for i := chain; i < len(quote)-1; i += 7 {
+			for i := chain; i < len(quote)-1; i += 29 {
 				quote[i] ^= 1
 				if _, err := dcap.Verify(quote, col, opts); err == nil {
 					t.Fatalf("byte %d, in the PCK chain: accepted", i)

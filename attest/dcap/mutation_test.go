@@ -12,6 +12,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -57,17 +58,26 @@ func info(key string, value any) func(*forge) { return func(f *forge) { f.info[k
 
 func identity(key string, value any) func(*forge) { return func(f *forge) { f.identity[key] = value } }
 
+const (
+	sgx = attest.SGX
+	tdx = attest.TDX
+)
+
 func mutations() []mutation {
-	sgx, tdx := attest.SGX, attest.TDX
+	return slices.Concat(chainMutations(), crlMutations(), tcbInfoMutations(), identityMutations(), quoteMutations())
+}
+
+func chainMutations() []mutation {
 	list := []mutation{
-		// the PCK chain
-		{"other root key", sgx, nil, func(o *dcap.Options) { o.Roots = dcap.Roots{dcap.IntelRoot()} }, attest.CodeUntrustedRoot},
+		{"other root key", sgx, nil, func(o *dcap.Options) { o.Roots = dcap.Roots{dcap.IntelRoot()} },
+			attest.CodeUntrustedRoot},
 		{"no root keys", sgx, nil, func(o *dcap.Options) { o.Roots = nil }, attest.CodeUntrustedRoot},
 		{"PCK CA is no CA", sgx, certChange("ca", func(c *x509.Certificate) { c.IsCA = false }), nil, attest.CodePCKChain},
 		{"PCK CA may not sign", sgx, certChange("ca", func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCRLSign }), nil,
 			attest.CodePCKChain},
 		{"PCK is a CA", sgx, certChange("pck", func(c *x509.Certificate) { c.IsCA = true }), nil, attest.CodePCKChain},
-		{"PCK may not sign", sgx, certChange("pck", func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyAgreement }), nil,
+		{"PCK may not sign", sgx, certChange("pck", func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyAgreement }),
+			nil,
 			attest.CodePCKChain},
 		{"PCK with unknown critical extension", sgx, certChange("pck", func(c *x509.Certificate) {
 			c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true})
@@ -82,15 +92,29 @@ func mutations() []mutation {
 		{"PCK with an SVN above a byte", sgx, func(f *forge) { f.setSVN(256, 13) }, nil, attest.CodePCKCertificate},
 		{"PCK expired", sgx, certChange("pck", func(c *x509.Certificate) { c.NotAfter = c.NotBefore.AddDate(0, 1, 0) }), nil,
 			attest.CodeExpired},
-		{"PCK not yet valid", sgx, certChange("pck", func(c *x509.Certificate) { c.NotBefore = c.NotAfter.AddDate(0, -1, 0) }),
+		{"PCK not yet valid", sgx, certChange("pck", func(c *x509.Certificate) {
+			c.NotBefore = c.NotAfter.AddDate(0, -1,
+				0)
+		}),
 			nil, attest.CodeNotYetValid},
-		{"PCK CA expired", sgx, certChange("ca", func(c *x509.Certificate) { c.NotAfter = c.NotBefore.AddDate(0, 1, 0) }), nil,
+		{"PCK CA expired", sgx, certChange("ca", func(c *x509.Certificate) { c.NotAfter = c.NotBefore.AddDate(0, 1, 0) }),
+			nil,
 			attest.CodeExpired},
-		{"root expired", sgx, certChange("root", func(c *x509.Certificate) { c.NotAfter = c.NotBefore.AddDate(0, 1, 0) }), nil,
+		{"root expired", sgx, certChange("root", func(c *x509.Certificate) { c.NotAfter = c.NotBefore.AddDate(0, 1, 0) }),
+			nil,
 			attest.CodeExpired},
 		{"certification data is no chain", sgx, func(f *forge) { f.certType = 3 }, nil, attest.CodeCertificationData},
 		{"certification data of unknown type", sgx, func(f *forge) { f.certType = 9 }, nil, attest.CodeCertificationData},
-		// CRLs
+	}
+	for i := range 5 { // PPID, TCB, PCE-ID, FMSPC, type
+		list = append(list, mutation{"PCK without item " + string(rune('1'+i)), sgx, withoutItem(i), nil,
+			attest.CodePCKCertificate})
+	}
+	return list
+}
+
+func crlMutations() []mutation {
+	return []mutation{
 		{"PCK revoked", sgx, func(f *forge) { f.revokedPCK = []*big.Int{big.NewInt(serialPCK)} }, nil, attest.CodeRevoked},
 		{"PCK CA revoked", sgx, func(f *forge) { f.revokedRoot = []*big.Int{big.NewInt(serialCA)} }, nil, attest.CodeRevoked},
 		{"TCB signing revoked", sgx, func(f *forge) { f.revokedRoot = []*big.Int{big.NewInt(serialSigning)} }, nil,
@@ -117,12 +141,17 @@ func mutations() []mutation {
 		}, nil, attest.CodeNotYetValid},
 		{"CRL with a critical extension", sgx, func(f *forge) {
 			f.crlTemplate = func(l *x509.RevocationList) { // deltaCRLIndicator
-				l.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 27}, Critical: true, Value: []byte{2, 1, 1}}}
+				l.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 27}, Critical: true, Value: []byte{2, 1,
+					1}}}
 			}
 		}, nil, attest.CodeRootCRL},
 		{"missing CRLs allowed, but bad", sgx, col(func(c *dcap.Collateral) { c.PCKCRL = c.RootCACRL }),
 			func(o *dcap.Options) { o.AllowMissingCRLs = true }, attest.CodePCKCRL},
-		// TCB info
+	}
+}
+
+func tcbInfoMutations() []mutation {
+	return []mutation{
 		{"no collateral", sgx, col(func(c *dcap.Collateral) { *c = dcap.Collateral{} }), nil, attest.CodeCollateral},
 		{"TCB info edited", sgx, col(func(c *dcap.Collateral) {
 			c.TCBInfo = strings.Replace(c.TCBInfo, `"svn":5`, `"svn":6`, 1)
@@ -144,9 +173,13 @@ func mutations() []mutation {
 		{"TCB info of another id", sgx, info("id", "SEV"), nil, attest.CodeTCBInfoFormat},
 		{"TCB info expired", sgx, info("nextUpdate", "2026-03-01T11:59:59Z"), nil, attest.CodeExpired},
 		{"TCB info not yet valid", sgx, info("issueDate", "2026-03-01T12:00:01Z"), nil, attest.CodeNotYetValid},
-		{"TCB signing expired", sgx, certChange("signing", func(c *x509.Certificate) { c.NotAfter = c.NotBefore.AddDate(0, 1, 0) }),
+		{"TCB signing expired", sgx, certChange("signing", func(c *x509.Certificate) {
+			c.NotAfter = c.NotBefore.AddDate(0, 1,
+				0)
+		}),
 			nil, attest.CodeExpired},
-		{"TCB signing of another name", sgx, certChange("signing", func(c *x509.Certificate) { c.Subject.CommonName = "x" }), nil,
+		{"TCB signing of another name", sgx, certChange("signing", func(c *x509.Certificate) { c.Subject.CommonName = "x" }),
+			nil,
 			attest.CodeTCBSigningChain},
 		{"TCB signing is a CA", sgx, certChange("signing", func(c *x509.Certificate) { c.IsCA = true }), nil,
 			attest.CodeTCBSigningChain},
@@ -154,7 +187,11 @@ func mutations() []mutation {
 			attest.CodeTCBSigningChain},
 		{"below all levels", sgx, func(f *forge) { f.setSVN(1, 13) }, nil, attest.CodeNotSupported},
 		{"PCESVN below all levels", sgx, func(f *forge) { f.setSVN(5, 4) }, nil, attest.CodeNotSupported},
-		// QE identity
+	}
+}
+
+func identityMutations() []mutation {
+	return []mutation{
 		{"QE identity edited", sgx, col(func(c *dcap.Collateral) {
 			c.QEIdentity = strings.Replace(c.QEIdentity, `"isvsvn":8`, `"isvsvn":1`, 1)
 		}), nil, attest.CodeQEIdentitySign},
@@ -169,7 +206,8 @@ func mutations() []mutation {
 		{"QE identity of SGX for TDX", tdx, func(f *forge) { f.identity["id"] = "QE" }, nil, attest.CodeQEIdentity},
 		{"QE of another signer", sgx, identity("mrsigner", zeros(32)), nil, attest.CodeQEIdentity},
 		{"QE of another product", sgx, identity("isvprodid", 2), nil, attest.CodeQEIdentity},
-		{"QE of other attributes", sgx, identity("attributes", "11000000000000000000000000000000"), nil, attest.CodeQEIdentity},
+		{"QE of other attributes", sgx, identity("attributes", "11000000000000000000000000000000"), nil,
+			attest.CodeQEIdentity},
 		{"QE of other MISCSELECT", sgx, identity("miscselect", "01000000"), nil, attest.CodeQEIdentity},
 		{"QE in debug mode", sgx, func(f *forge) {
 			f.qeReport[48] |= 1 << 1
@@ -179,7 +217,11 @@ func mutations() []mutation {
 		{"QE below all levels", sgx, func(f *forge) { f.qeReport[258] = 2 }, nil, attest.CodeNotSupported},
 		{"QE level with unknown status", sgx, identity("tcbLevels", []any{enclaveLevel(0, "Fine", "2024-01-01")}), nil,
 			attest.CodeQEIdentityFormat},
-		// the quote
+	}
+}
+
+func quoteMutations() []mutation {
+	return []mutation{
 		{"QE report data without zeros", sgx, func(f *forge) {
 			f.qeData = func(hash []byte) []byte { return append(hash, bytes.Repeat([]byte{1}, 32)...) }
 		}, nil, attest.CodeQEReportData},
@@ -188,8 +230,8 @@ func mutations() []mutation {
 		}, nil, attest.CodeQEReportData},
 		{"quote version 6", sgx, func(f *forge) { f.version = 6 }, nil, attest.CodeQuoteFormat},
 		{"quote version 3 of TDX", tdx, func(f *forge) { f.version = 3 }, nil, attest.CodeQuoteFormat},
-		{"TD report of a wrong size", tdx, func(f *forge) { f.version, f.body = 5, f.body[:384] }, nil, attest.CodeQuoteFormat},
-		// TDX modules
+		{"TD report of a wrong size", tdx, func(f *forge) { f.version, f.body = 5, f.body[:384] }, nil,
+			attest.CodeQuoteFormat},
 		{"module of another signer", tdx, func(f *forge) { f.body[64] = 1 }, nil, attest.CodeModule},
 		{"module with attributes", tdx, func(f *forge) { f.body[112] = 1 }, nil, attest.CodeModule},
 		{"module of unknown major version", tdx, func(f *forge) { f.body[1] = 2 }, nil, attest.CodeModule},
@@ -199,11 +241,6 @@ func mutations() []mutation {
 		{"module below all levels", tdx, func(f *forge) { f.body[0] = 1 }, nil, attest.CodeNotSupported},
 		{"TDX component below all levels", tdx, func(f *forge) { f.body[2] = 1 }, nil, attest.CodeNotSupported},
 	}
-	for i := range 5 { // PPID, TCB, PCE-ID, FMSPC, type
-		list = append(list, mutation{"PCK without item " + string(rune('1'+i)), sgx, withoutItem(i), nil,
-			attest.CodePCKCertificate})
-	}
-	return list
 }
 
 // TestMutations wants each mutation refused for its reason, cold and with a cache that knows the good evidence.

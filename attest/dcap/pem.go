@@ -13,8 +13,8 @@ import (
 	"slices"
 )
 
-// readChain reads exactly n certificates in PEM and puts them in order, from the leaf to the root. White space and zeros
-// may follow.
+// readChain reads exactly n certificates in PEM and puts them in order, from the leaf to the root. White space and
+// zeros may follow.
 func readChain(chain []byte, n int, parse func(der []byte) (*x509.Certificate, error)) ([]*x509.Certificate, error) {
 	certs := make([]*x509.Certificate, 0, n)
 	for len(certs) < n {

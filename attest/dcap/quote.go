@@ -66,8 +66,8 @@ type Quote struct {
 	signed []byte // header ‖ (type ‖ size) ‖ body: what the attestation key signs
 }
 
-// ParseQuote reads an SGX quote of version 3, 4 or 5 or a TDX quote of version 4 or 5 (TD report 1.0 or 1.5). Bytes after
-// the quote are tolerated; within it every size must be exact.
+// ParseQuote reads an SGX quote of version 3, 4 or 5 or a TDX quote of version 4 or 5 (TD report 1.0 or 1.5). Bytes
+// after the quote are tolerated; within it every size must be exact.
 func ParseQuote(data []byte) (*Quote, error) {
 	c := &cursor{rest: data}
 	q := &Quote{}

@@ -103,7 +103,8 @@ func (v *verification) inTime(windows []window) bool {
 			continue
 		}
 		ok = false
-		v.reasons = append(v.reasons, attest.Reason{Code: code, Text: fmt.Sprintf("%s %s", w.what, text), Got: now.UTC().Format(time.RFC3339),
+		v.reasons = append(v.reasons, attest.Reason{Code: code, Text: fmt.Sprintf("%s %s", w.what, text),
+			Got:  now.UTC().Format(time.RFC3339),
 			Want: w.from.UTC().Format(time.RFC3339) + " to " + w.to.UTC().Format(time.RFC3339)})
 	}
 	return ok
@@ -208,8 +209,8 @@ func (v *verification) signature(by *signer, code, what, document, signature str
 	return digest
 }
 
-// quote checks who signed what in the quote (FORMATS §1.6): the PCK the QE report, the QE report the attestation key, the
-// attestation key the quote.
+// quote checks who signed what in the quote (FORMATS §1.6): the PCK the QE report, the QE report the attestation key,
+// the attestation key the quote.
 func (v *verification) quote(q *Quote, pckKey *ecdsa.PublicKey) {
 	if !verifyRaw(pckKey, sha256.Sum256(q.QEReport.raw), q.QESignature) {
 		v.refuse(attest.CodeQEReportSignature, "QE report is not signed by the PCK")

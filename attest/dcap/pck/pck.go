@@ -1,8 +1,8 @@
 // Copyright The Marblerun Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package pck reads what a PCK certificate, Intel's certificate of a platform, states about it (FORMATS §1.7). Nothing is
-// verified here.
+// Package pck reads what a PCK certificate, Intel's certificate of a platform, states about it (FORMATS §1.7). Nothing
+// is verified here.
 package pck
 
 import (

@@ -92,7 +92,8 @@ func TestParseExtensionRefuses(t *testing.T) {
 		refused("entry twice", append(append([][]byte{}, whole...), whole[i])...)
 	}
 	refused("foreign OID", append([][]byte{element(0x30, join(element(6, 1, 2), element(4))...)}, whole...)...)
-	refused("SVN above a byte", append([][]byte{whole[0], entry("\x02", element(0x30, entry("\x02\x01", element(2, 1, 0))...))},
+	refused("SVN above a byte", append([][]byte{whole[0], entry("\x02", element(0x30, entry("\x02\x01", element(2, 1,
+		0))...))},
 		whole[2:]...)...)
 	refused("short FMSPC", whole[0], whole[1], whole[2], entry("\x04", octets("00606a0000")), whole[4])
 	refused("more in an entry", append([][]byte{entry("\x09", join(element(4), element(4)))}, whole...)...)

@@ -211,8 +211,8 @@ func enclaveStatus(s attest.TCBStatus) bool {
 	return s == attest.UpToDate || s == attest.OutOfDate || s == attest.Revoked
 }
 
-// relaunch is step 5: a TD that was launched by a module now out of date, and runs under a current one, needs no more than
-// to be launched again. As in Intel's library, a current module that TCB info does not know refuses.
+// relaunch is step 5: a TD that was launched by a module now out of date, and runs under a current one, needs no more
+// than to be launched again. As in Intel's library, a current module that TCB info does not know refuses.
 func (r *Rating) relaunch(info *Info, m Measured) *attest.Reason {
 	outOfDate := r.Status == attest.OutOfDate || r.Status == attest.OutOfDateConfigurationNeeded
 	if r.QE != attest.UpToDate || r.sgxLevel == nil || !relaunchable(r.sgxLevel.Status) || r.Module != attest.OutOfDate ||

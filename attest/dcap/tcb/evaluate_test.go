@@ -34,20 +34,26 @@ func tdQE(status attest.TCBStatus) *Identity {
 	return &Identity{TEE: attest.TDX, Levels: []EnclaveLevel{{ISVSVN: 0, Status: status}}}
 }
 
-// TestTDX goes through steps 1 to 6 for TDX, one fact at a time.
+// tdxCase is a TDX platform and its rating. Empty fields: the levels up to date (all 5) and out of date (all 3), quoting
+// enclave up to date, SGX components all 5.
+type tdxCase struct {
+	levels                   []Level
+	qe                       attest.TCBStatus
+	svn, svn2                SVNs
+	sgx                      uint8
+	has2                     bool
+	status, platform, module attest.TCBStatus
+}
+
+func newestLevel(status attest.TCBStatus) Level {
+	return Level{SGX: all(5), TDX: all(5), PCESVN: 11, Status: status}
+}
+
+func oldLevel() Level { return Level{SGX: all(3), TDX: all(3), PCESVN: 5, Status: attest.OutOfDate} }
+
+// TestTDX goes through steps 1 to 4 and 6, one fact at a time.
 func TestTDX(t *testing.T) {
-	upToDate := Level{SGX: all(5), TDX: all(5), PCESVN: 11, Status: attest.UpToDate}
-	old := Level{SGX: all(3), TDX: all(3), PCESVN: 5, Status: attest.OutOfDate}
-	withStatus := func(l Level, s attest.TCBStatus) Level { l.Status = s; return l }
-	const nothing = attest.TCBStatus("")
-	tests := map[string]struct {
-		levels                   []Level
-		qe                       attest.TCBStatus
-		svn, svn2                SVNs
-		sgx                      uint8
-		has2                     bool
-		status, platform, module attest.TCBStatus
-	}{
+	runTDX(t, map[string]tdxCase{
 		"components 0 and 1 are the module's": {svn: all(5, 6, 1), status: attest.UpToDate, platform: attest.UpToDate,
 			module: attest.UpToDate},
 		"components 0 and 1 far below the level's, with a module": {svn: all(9, 2, 10), status: attest.UpToDate,
@@ -60,8 +66,9 @@ func TestTDX(t *testing.T) {
 			module: attest.UpToDate},
 		"major version 0: all components count": {svn: all(5, 5, 0), status: attest.NotSupported,
 			platform: attest.NotSupported},
-		"major version 0: levels with component 1 of 0": {svn: all(5, 5, 0), status: attest.UpToDate, platform: attest.UpToDate,
-			levels: []Level{{SGX: all(5), TDX: all(5, 5, 0), PCESVN: 11, Status: attest.UpToDate}}},
+		"major version 0: levels with component 1 of 0": {svn: all(5, 5, 0), status: attest.UpToDate,
+			platform: attest.UpToDate,
+			levels:   []Level{{SGX: all(5), TDX: all(5, 5, 0), PCESVN: 11, Status: attest.UpToDate}}},
 		"major version 0: component 0 below": {svn: all(5, 4, 0), status: attest.NotSupported, platform: attest.NotSupported,
 			levels: []Level{{SGX: all(5), TDX: all(5, 5, 0), PCESVN: 11, Status: attest.UpToDate}}},
 		"old module, current platform": {svn: all(5, 5, 1), status: attest.OutOfDate, platform: attest.UpToDate,
@@ -74,17 +81,21 @@ func TestTDX(t *testing.T) {
 		"module id in upper-case hex": {svn: all(5, 2, 10), status: attest.UpToDate, platform: attest.UpToDate,
 			module: attest.UpToDate},
 		"old module on a platform that needs configuration": {svn: all(5, 5, 1),
-			levels: []Level{withStatus(upToDate, attest.ConfigurationAndSWHardeningNeeded)},
+			levels: []Level{newestLevel(attest.ConfigurationAndSWHardeningNeeded)},
 			status: attest.OutOfDateConfigurationNeeded, platform: attest.ConfigurationAndSWHardeningNeeded,
 			module: attest.OutOfDate},
 		"old quoting enclave": {svn: all(5, 6, 1), qe: attest.OutOfDate, status: attest.OutOfDate, platform: attest.UpToDate,
 			module: attest.UpToDate},
 		"revoked quoting enclave": {svn: all(5, 6, 1), qe: attest.Revoked, status: attest.Revoked, platform: attest.UpToDate,
 			module: attest.UpToDate},
-		"best level first, whatever the order": {svn: all(5, 6, 1), levels: []Level{old, upToDate},
+		"best level first, whatever the order": {svn: all(5, 6, 1), levels: []Level{oldLevel(), newestLevel(attest.UpToDate)},
 			status: attest.UpToDate, platform: attest.UpToDate, module: attest.UpToDate},
+	})
+}
 
-		// step 5
+// TestRelaunch is step 5.
+func TestRelaunch(t *testing.T) {
+	runTDX(t, map[string]tdxCase{
 		"relaunch": {svn: all(5, 5, 1), has2: true, svn2: all(5, 6, 1), status: attest.TDRelaunchAdvised,
 			platform: attest.UpToDate, module: attest.OutOfDate},
 		"relaunch to another major version": {svn: all(5, 5, 1), has2: true, svn2: all(5, 2, 10),
@@ -94,7 +105,7 @@ func TestTDX(t *testing.T) {
 		"no relaunch: major version 0 is old": {svn: all(5, 5, 1), has2: true, svn2: all(5, 4, 0),
 			status: attest.OutOfDate, platform: attest.UpToDate, module: attest.OutOfDate},
 		"relaunch with configuration": {svn: all(5, 5, 1), has2: true, svn2: all(5, 6, 1),
-			levels: []Level{withStatus(upToDate, attest.ConfigurationNeeded)},
+			levels: []Level{newestLevel(attest.ConfigurationNeeded)},
 			status: attest.TDRelaunchAdvisedConfigurationNeed, platform: attest.ConfigurationNeeded, module: attest.OutOfDate},
 		"relaunch where only the TDX components are old": {svn: all(4, 5, 1), has2: true, svn2: all(5, 6, 1),
 			status: attest.TDRelaunchAdvised, platform: attest.OutOfDate, module: attest.OutOfDate},
@@ -112,13 +123,16 @@ func TestTDX(t *testing.T) {
 			platform: attest.UpToDate, module: attest.Revoked},
 		"no relaunch without TD report 1.5": {svn: all(5, 5, 1), svn2: all(5, 6, 1), status: attest.OutOfDate,
 			platform: attest.UpToDate, module: attest.OutOfDate},
-	}
-	for name, test := range tests {
+	})
+}
+
+func runTDX(t *testing.T, cases map[string]tdxCase) {
+	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {
 			if test.levels == nil {
-				test.levels = []Level{upToDate, old}
+				test.levels = []Level{newestLevel(attest.UpToDate), oldLevel()}
 			}
-			if test.qe == nothing {
+			if test.qe == "" {
 				test.qe = attest.UpToDate
 			}
 			if test.sgx == 0 {

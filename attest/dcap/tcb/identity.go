@@ -12,8 +12,8 @@ import (
 	"github.com/marblerun/marblerun/attest/dcap/internal/strictjson"
 )
 
-// Identity is a QE identity, version 2: what Intel's quoting enclave for SGX or TDX looks like. Byte fields are as in an
-// SGX report.
+// Identity is a QE identity, version 2: what Intel's quoting enclave for SGX or TDX looks like. Byte fields are as in
+// an SGX report.
 type Identity struct {
 	TEE                  attest.TEE // SGX for id QE, TDX for id TD_QE
 	IssueDate            time.Time
@@ -28,8 +28,8 @@ type Identity struct {
 	Levels               []EnclaveLevel // descending; at least one
 }
 
-// QEReport is what the identity is compared with: fields of the quoting enclave's report. Its size and layout are those of
-// FORMATS §1.3.
+// QEReport is what the identity is compared with: fields of the quoting enclave's report. Its size and layout are
+// those of FORMATS §1.3.
 type QEReport struct {
 	MiscSelect [4]byte
 	Attributes [16]byte

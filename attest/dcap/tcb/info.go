@@ -4,9 +4,9 @@
 // Package tcb reads what Intel publishes about platforms (TCB info) and quoting enclaves (QE identity), and rates a
 // platform by it: FORMATS §1.9 to §1.11, which follow Intel's own verification library.
 //
-// Invariants: pure functions on bytes whose signatures somebody else checks; levels are put in descending order whatever
-// order they come in, so that the first match is the best; both halves of a TDX platform count, its module and its
-// levels; what no level covers is attest.NotSupported, never a status that could be accepted.
+// Invariants: pure functions on bytes whose signatures somebody else checks; levels are put in descending order
+// whatever order they come in, so that the first match is the best; both halves of a TDX platform count, its module
+// and its levels; what no level covers is attest.NotSupported, never a status that could be accepted.
 package tcb
 
 import (

@@ -76,8 +76,8 @@ func oldComponent(name string) int {
 	return int(n)
 }
 
-// checkLevel wants all SGX components, in one form or the other, and all or none of the TDX components. Whether there must
-// be TDX components is known only at the end of the document.
+// checkLevel wants all SGX components, in one form or the other, and all or none of the TDX components. Whether there
+// must be TDX components is known only at the end of the document.
 func (p *infoParser) checkLevel() error {
 	if err := p.levelHas.missing("pcesvn", "tcbDate", "tcbStatus"); err != nil {
 		return err

@@ -14,7 +14,8 @@ import (
 )
 
 const (
-	comps = `{"svn":1},{"svn":2,"category":"BIOS","type":"x"},{"svn":3},{"svn":4},{"svn":5},{"svn":6},{"svn":7},{"svn":8},` +
+	comps = `{"svn":1},{"svn":2,"category":"BIOS","type":"x"},{"svn":3},{"svn":4},{"svn":5},{"svn":6},{"svn":7},` +
+		`{"svn":8},` +
 		`{"svn":9},{"svn":10},{"svn":11},{"svn":12},{"svn":13},{"svn":14},{"svn":15},{"svn":255}`
 	sgxJSON = `{"id":"SGX","version":3,"issueDate":"2025-06-06T12:30:41Z","nextUpdate":"2025-07-06T12:30:41Z",` +
 		`"fmspc":"00606A000001","pceId":"0002","tcbType":0,"tcbEvaluationDataNumber":17,"tcbLevels":[` +

@@ -1,8 +1,8 @@
 // Copyright The Marblerun Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package crl reads certificate revocation lists of version 2 signed by ECDSA with SHA-256 (FORMATS §1.13, RFC 5280 §5.1),
-// in place and ten times faster than crypto/x509, which matters when a list is read for every verification.
+// Package crl reads certificate revocation lists of version 2 signed by ECDSA with SHA-256 (FORMATS §1.13, RFC 5280
+// §5.1), in place and ten times faster than crypto/x509, which matters when a list is read for every verification.
 //
 // Invariants: a list with a critical extension, or with a critical extension in an entry, is refused: then it would not
 // mean what it seems to; a list without the time of the next update is refused; nothing is copied.

@@ -21,8 +21,10 @@ func issue(t testing.TB, serials ...*big.Int) ([]byte, *ecdsa.PrivateKey) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	issuer := &x509.Certificate{Subject: pkix.Name{CommonName: "CA"}, KeyUsage: x509.KeyUsageCRLSign, SubjectKeyId: []byte{1}}
-	list := &x509.RevocationList{Number: big.NewInt(3), ThisUpdate: time.Unix(1750000000, 0), NextUpdate: time.Unix(1760000000, 0)}
+	issuer := &x509.Certificate{Subject: pkix.Name{CommonName: "CA"}, KeyUsage: x509.KeyUsageCRLSign,
+		SubjectKeyId: []byte{1}}
+	list := &x509.RevocationList{Number: big.NewInt(3), ThisUpdate: time.Unix(1750000000, 0),
+		NextUpdate: time.Unix(1760000000, 0)}
 	for i, serial := range serials {
 		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries,
 			x509.RevocationListEntry{SerialNumber: serial, RevocationTime: time.Unix(1740000000, 0), ReasonCode: i % 2})

@@ -118,8 +118,8 @@ func (r *Reader) Content(tag byte) []byte {
 	return content
 }
 
-// Into reads the next element, which must have the tag, and returns a reader of its content. Errors do not travel: check
-// the inner reader's End.
+// Into reads the next element, which must have the tag, and returns a reader of its content. Errors do not travel:
+// check the inner reader's End.
 func (r *Reader) Into(tag byte) *Reader {
 	content := r.Content(tag)
 	return &Reader{rest: content, err: r.err}

@@ -30,7 +30,8 @@ func TestElements(t *testing.T) {
 	if err := r.End(); err != nil || inner.End() != nil {
 		t.Fatal(err, inner.Err())
 	}
-	if n != 5 || e != 2 || !b || octets != [3]byte{1, 2, 3} || zero != 0 || when.Format("2006-01-02 15:04:05") != "2025-06-06 12:30:41" {
+	if n != 5 || e != 2 || !b || octets != [3]byte{1, 2,
+		3} || zero != 0 || when.Format("2006-01-02 15:04:05") != "2025-06-06 12:30:41" {
 		t.Error(n, e, b, octets, zero, when)
 	}
 }

@@ -1,8 +1,8 @@
 // Copyright The Marblerun Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package strictjson reads the signed JSON documents of Intel's provisioning service in place, several times faster than
-// encoding/json: reading TCB info must not cost more than verifying its signature.
+// Package strictjson reads the signed JSON documents of Intel's provisioning service in place, several times faster
+// than encoding/json: reading TCB info must not cost more than verifying its signature.
 //
 // Invariants: it accepts a subset of RFC 8259 (integers only where a number is read, at most 64 members an object, no
 // member twice, 16 levels deep), member names compare with case, it allocates only for the strings it returns, and the
