@@ -10,7 +10,6 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -347,7 +346,7 @@ func Shared(t testing.TB, parts ...string) string {
 	t.Helper()
 	path := filepath.Join(append([]string{Root(t), "..", "shared"}, parts...)...)
 	if _, err := os.Stat(path); err != nil {
-		t.Skip(fmt.Sprintf("SKIP: %s is not here", path))
+		t.Skipf("SKIP: %s is not here", path)
 	}
 	return path
 }
