@@ -16,20 +16,20 @@ import (
 // BenchmarkVerify measures a verification cold and with a warm cache beside the bare signature verifications that each
 // needs, nine and two, in the same run.
 func BenchmarkVerify(b *testing.B) {
-	kinds := map[string]string{
-		"sgx-v3": "sgx-v3-00606A000000-c81a90ee-eval19-20250606",
-		"tdx-v4": "tdx-v4-00806F050000-4b23198a-eval21-20260612",
-		"tdx-v5": "tdx-v5-90C06F000000-cf77a6e9-eval18-20260316",
+	kinds := [][2]string{
+		{"sgx-v3", "sgx-v3-00606A000000-c81a90ee-eval19-20250606"},
+		{"tdx-v4", "tdx-v4-00806F050000-4b23198a-eval21-20260612"},
+		{"tdx-v5", "tdx-v5-90C06F000000-cf77a6e9-eval18-20260316"},
 	}
 	b.Run("bare-9", func(b *testing.B) { benchmarkBare(b, 9) })
-	for kind, name := range kinds {
-		v := findVector(b, name)
-		b.Run(kind+"/cold", func(b *testing.B) { benchmarkVerify(b, v, nil) })
+	for _, kind := range kinds {
+		v := findVector(b, kind[1])
+		b.Run(kind[0]+"/cold", func(b *testing.B) { benchmarkVerify(b, v, nil) })
 	}
 	b.Run("bare-2", func(b *testing.B) { benchmarkBare(b, 2) })
-	for kind, name := range kinds {
-		v := findVector(b, name)
-		b.Run(kind+"/warm", func(b *testing.B) { benchmarkVerify(b, v, dcap.NewChainCache(10)) })
+	for _, kind := range kinds {
+		v := findVector(b, kind[1])
+		b.Run(kind[0]+"/warm", func(b *testing.B) { benchmarkVerify(b, v, dcap.NewChainCache(10)) })
 	}
 }
 

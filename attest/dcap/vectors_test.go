@@ -146,7 +146,8 @@ func verifyVector(t *testing.T, table *tabwriter.Writer, v vector, opts dcap.Opt
 		t.Fatalf("error is not a refusal: %v", err)
 	}
 	if v.expect.Error != "" {
-		fmt.Fprintf(table, "%s\trefused: %v\t\t\t\t\t\t\n", v.name, err)
+		fmt.Fprintf(table, "%s\trefused\t\t\t\t\t\t\n", v.name)
+		t.Logf("%s: %v", v.expect.Error, err)
 		if err == nil {
 			t.Fatalf("accepted, want refusal %q", v.expect.Error)
 		}

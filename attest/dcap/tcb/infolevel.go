@@ -39,6 +39,9 @@ func (p *infoParser) readLevel() {
 		p.r.Fail("TCB level: %v", err)
 		return
 	}
+	if p.info.Levels == nil {
+		p.info.Levels = make([]Level, 0, 24)
+	}
 	p.info.Levels = append(p.info.Levels, p.level)
 }
 
@@ -203,7 +206,7 @@ func readStatus(r *strictjson.Reader) attest.TCBStatus {
 }
 
 func readStrings(r *strictjson.Reader) []string {
-	var list []string
+	list := make([]string, 0, 8)
 	r.Array(func() { list = append(list, r.Text()) })
 	return list
 }
