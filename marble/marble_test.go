@@ -58,7 +58,7 @@ func config(t *testing.T, s *coordtest.Server) marble.Config {
 
 func TestActivate(t *testing.T) {
 	s := server(t)
-	s.Simulation = false
+	s.Set(func() { s.Simulation = false })
 	config, evidence := config(t, s), &issuer{}
 	var log bytes.Buffer
 	config.Issuer, config.Log = evidence, slog.New(slog.NewTextHandler(&log, nil))
@@ -184,7 +184,7 @@ func TestSimulation(t *testing.T) {
 			if len(requests[0].GetQuote()) != 0 || !strings.Contains(log.String(), test.want) {
 				t.Errorf("evidence of %d bytes, log:\n%s", len(requests[0].GetQuote()), &log)
 			}
-			s.Simulation = false
+			s.Set(func() { s.Simulation = false })
 			_, err := marble.Activate(t.Context(), config)
 			if status.Code(err) != codes.PermissionDenied || !strings.Contains(marble.Hint(err), "no TEE evidence") {
 				t.Errorf("got %v (%s)", err, marble.Hint(err))
@@ -224,7 +224,7 @@ func TestRefusals(t *testing.T) {
 				}
 			}
 			attempts := 0
-			s.Before = func(int) error { attempts++; return test.before }
+			s.Set(func() { s.Before = func(int) error { attempts++; return test.before } })
 			_, err := marble.Activate(t.Context(), config)
 			hint := marble.Hint(err)
 			if status.Code(err) != test.code || !strings.Contains(err.Error(), test.want) || !strings.Contains(hint, test.hint) {
@@ -240,12 +240,14 @@ func TestRefusals(t *testing.T) {
 // TestRetry: the Coordinator is busy twice, then admits.
 func TestRetry(t *testing.T) {
 	s := server(t)
-	s.Before = func(attempt int) error {
-		if attempt < 3 {
-			return status.Error(codes.Unavailable, "shutting down")
+	s.Set(func() {
+		s.Before = func(attempt int) error {
+			if attempt < 3 {
+				return status.Error(codes.Unavailable, "shutting down")
+			}
+			return nil
 		}
-		return nil
-	}
+	})
 	if _, err := marble.Activate(t.Context(), config(t, s)); err != nil {
 		t.Error(err)
 	}
@@ -262,10 +264,10 @@ func TestUnreachable(t *testing.T) {
 	}
 	config := marble.Config{
 		CoordinatorAddr: addr, MarbleType: "web", UUIDFile: filepath.Join(t.TempDir(), "uuid"),
-		Timeout: time.Second,
+		Timeout: 4 * time.Second,
 	}
 	_, err = marble.Activate(t.Context(), config)
-	want := "cannot reach the Coordinator at " + addr + " within 1s"
+	want := "cannot reach the Coordinator at " + addr + " within 4s"
 	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v", err)
 	}

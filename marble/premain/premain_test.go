@@ -168,7 +168,7 @@ func TestFailures(t *testing.T) {
 			[]string{"unknown marble type requested", "hint: the manifest has no Marble"}},
 		{"no program", []string{"EDG_MARBLE_TYPE=web", addr}, []string{"finding the program \"no-such-program\"", "hint: "}},
 		{"nobody there", []string{
-			"EDG_MARBLE_TYPE=web", "EDG_MARBLE_COORDINATOR_ADDR=127.0.0.1:1", "EDG_MARBLE_ACTIVATION_TIMEOUT=1s",
+			"EDG_MARBLE_TYPE=web", "EDG_MARBLE_COORDINATOR_ADDR=127.0.0.1:1", "EDG_MARBLE_ACTIVATION_TIMEOUT=4s",
 		}, []string{
 			"Coordinator unavailable, trying again", "cannot reach the Coordinator at 127.0.0.1:1",
 			"hint: check EDG_MARBLE_COORDINATOR_ADDR",
@@ -261,7 +261,7 @@ var (
 
 func TestGramine(t *testing.T) {
 	s := coordinator(t, "hello", "from manifest")
-	s.Simulation = false // the evidence is checked
+	s.Set(func() { s.Simulation = false }) // the evidence is checked
 	did, root, stderr, code := inside(t, gramineUname, s, "/bin/hello", "--host")
 	if code != 0 || did == nil {
 		t.Fatalf("exit code %d:\n%s", code, stderr)
@@ -298,7 +298,7 @@ func TestOcclum(t *testing.T) {
 func TestTTLSRefused(t *testing.T) {
 	for _, u := range []issue.Uname{gramineUname, occlumUname} {
 		s := coordinator(t, "/bin/hello")
-		s.Marbles["web"].Parameters.Env["MARBLE_TTLS_CONFIG"] = []byte("{}")
+		s.Set(func() { s.Marbles["web"].Parameters.Env["MARBLE_TTLS_CONFIG"] = []byte("{}") })
 		did, root, stderr, code := inside(t, u, s, "/bin/hello")
 		if code != 1 || did != nil || !strings.Contains(stderr, "TTLS configured, but Marble runtime doesn't support TTLS") {
 			t.Errorf("exit code %d:\n%s", code, stderr)
@@ -345,7 +345,7 @@ func TestSoftwareTEE(t *testing.T) {
 		}
 	}()
 	s := coordinator(t, "web")
-	s.Simulation = false
+	s.Set(func() { s.Simulation = false })
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

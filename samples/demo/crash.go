@@ -39,6 +39,7 @@ func killCoordinator(ctx context.Context, d *demo) (string, error) {
 }
 
 func bringBack(ctx context.Context, d *demo) (string, error) {
+	d.out.command("EDG_COORDINATOR_SIMULATION=1 coordinator")
 	if err := d.startCoordinator(ctx); err != nil {
 		return "", err
 	}
@@ -50,6 +51,7 @@ func bringBack(ctx context.Context, d *demo) (string, error) {
 	}
 	d.out.line("Same manifest, same root certificate. Now web, with the UUID that it had:")
 	d.web.stop()
+	d.out.command("EDG_MARBLE_TYPE=web premain-libos web")
 	old := len(d.web.lines("serving HTTPS"))
 	web, err := d.startMarble("web", "web", "WEB_LISTEN="+d.webAddr)
 	if err != nil {

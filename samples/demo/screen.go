@@ -91,7 +91,7 @@ func (s *screen) command(text string) {
 
 // output shows what a program said.
 func (s *screen) output(text string) {
-	for line := range strings.Lines(strings.TrimSpace(text)) {
+	for line := range strings.Lines(strings.Trim(text, "\n")) {
 		for _, part := range wrap(strings.TrimRight(line, "\n"), width-8) {
 			s.print(s.paint(dim, "      | "+part))
 		}

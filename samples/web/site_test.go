@@ -44,13 +44,15 @@ func TestNote(t *testing.T) {
 	if code, body := ask(t, s, http.MethodPut, "/note", "remember me"); code != http.StatusNoContent {
 		t.Errorf("%d %s", code, body)
 	}
-	if code, _ := ask(t, s, http.MethodPut, "/note", strings.Repeat("x", maxNote+1)); code != http.StatusRequestEntityTooLarge {
+	tooLong := strings.Repeat("x", maxNote+1)
+	if code, _ := ask(t, s, http.MethodPut, "/note", tooLong); code != http.StatusRequestEntityTooLarge {
 		t.Errorf("a note too long: %d", code)
 	}
 	if data, err := os.ReadFile(filepath.Join(dir, "note")); err != nil || strings.Contains(string(data), "remember") {
 		t.Errorf("on disk: %q, %v", data, err)
 	}
-	if code, body := ask(t, open(t, dir, key), http.MethodGet, "/note", ""); code != http.StatusOK || body != "remember me" {
+	code, body := ask(t, open(t, dir, key), http.MethodGet, "/note", "")
+	if code != http.StatusOK || body != "remember me" {
 		t.Errorf("%d %q", code, body)
 	}
 	stranger := open(t, dir, other)

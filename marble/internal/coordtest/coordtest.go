@@ -42,12 +42,12 @@ type Marble struct {
 	MaxActivations int // 0 is unlimited
 }
 
-// Server is a running Coordinator.
+// Server is a running Coordinator. Its exported fields may be changed by Set only.
 type Server struct {
 	marblepb.UnimplementedMarbleServer
 	// Addr is its mesh address.
 	Addr string
-	// Marbles by type; set before use.
+	// Marbles by type.
 	Marbles map[string]Marble
 	// Simulation skips the check of evidence.
 	Simulation bool
@@ -90,6 +90,13 @@ func New(t testing.TB, marbles map[string]Marble) *Server {
 		}
 	})
 	return s
+}
+
+// Set changes the fields between requests.
+func (s *Server) Set(change func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change()
 }
 
 // Requests are the activations asked for so far, and the client certificates they came with.
