@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command coordinator is the control plane. It has no flags: the environment is read once (config.go), and
-// docs/reference/environment.md explains every variable. It ends with 0 after SIGTERM or SIGINT and with 1 after anything
-// that it cannot live with, which the last log line explains.
+// docs/reference/environment.md explains every variable. It ends with 0 after SIGTERM or SIGINT, and with 1 after
+// anything that it cannot live with, which the last log line explains.
 package main
 
 import (

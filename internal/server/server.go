@@ -76,10 +76,10 @@ func Listen(ctx context.Context, cfg Config) (_ *Server, err error) {
 	}()
 	var lc net.ListenConfig
 	if s.client, err = lc.Listen(ctx, "tcp", cfg.ClientAddr); err != nil {
-		return nil, fmt.Errorf("client API (EDG_COORDINATOR_CLIENT_ADDR): %w", err)
+		return nil, fmt.Errorf("binding the client API (EDG_COORDINATOR_CLIENT_ADDR): %w", err)
 	}
 	if s.mesh, err = lc.Listen(ctx, "tcp", cfg.MeshAddr); err != nil {
-		return nil, fmt.Errorf("Marble API (EDG_COORDINATOR_MESH_ADDR): %w", err)
+		return nil, fmt.Errorf("binding the Marble API (EDG_COORDINATOR_MESH_ADDR): %w", err)
 	}
 	if cfg.MetricsAddr == "" {
 		return s, nil

@@ -130,7 +130,7 @@ func New(cfg Config) *Server {
 		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		// A connection carries one request of a few KiB: small buffers, and no bandwidth estimation by pings.
-		grpc.ReadBufferSize(8<<10), grpc.WriteBufferSize(8<<10), grpc.SharedWriteBuffer(true),
+		grpc.ReadBufferSize(8<<10), grpc.WriteBufferSize(8<<10),
 		grpc.StaticStreamWindowSize(128<<10), grpc.StaticConnWindowSize(256<<10),
 		grpc.WaitForHandlers(true),
 	)

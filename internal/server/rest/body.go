@@ -111,8 +111,8 @@ func (c *call) read(n int64) ([]byte, error) {
 	return bytes.Join(pieces, nil), nil
 }
 
-// fill reads until the piece is full, at minRate or faster; total bytes have arrived since start. The error is io.EOF only
-// at the end of the body, never at that of a connection.
+// fill reads until the piece is full, at minRate or faster; total bytes have arrived since start. The error is io.EOF
+// only at the end of the body, never at that of a connection.
 func (c *call) fill(piece []byte, start time.Time, total int64) (n int, err error) {
 	for n < len(piece) && err == nil {
 		c.readBy(start.Add(readGrace + timeFor(total+int64(n))))

@@ -12,8 +12,8 @@ import (
 
 // recoverV1 is gone; its status is the route's.
 func (c *call) recoverV1() (any, error) {
-	return nil, refuse(coordinator.Invalid, "Recovering the Coordinator using the /recover API endpoint has been disabled. "+
-		"Use the /api/v2/recover endpoint instead.")
+	return nil, refuse(coordinator.Invalid, "Recovering the Coordinator using the /recover API endpoint has been disabled. Use "+
+		"the /api/v2/recover endpoint instead.")
 }
 
 // recover cuts the body at maxRecover, as the contract has it (client-api.md §1).

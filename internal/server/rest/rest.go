@@ -17,8 +17,8 @@
 //   - A reply is complete or the connection is cut: a truncated reply never looks like a whole one.
 //   - A panic ends its request with 500 and nothing else.
 //
-// Decisions where the contract leaves the choice (client-api.md §16): version 2 keeps answering 500 for refused manifests
-// and missing permissions (Q3); error bodies stay text/plain (Q9), as they are what scripts compare.
+// Decisions where the contract leaves the choice (client-api.md §16): version 2 keeps answering 500 for refused
+// manifests and missing permissions (Q3); error bodies stay text/plain (Q9), as they are what scripts compare.
 package rest
 
 import (
@@ -116,8 +116,8 @@ func New(cfg Config) *API {
 // Server returns an HTTP server for the API with its time limits. Serve it with a listen.Listener whose TLS
 // configuration is listen.ClientAPI.
 //
-// Reading a body and writing a reply have deadlines of their own, set as they progress; ReadTimeout and WriteTimeout only
-// catch what passes by them.
+// Reading a body and writing a reply have deadlines of their own, set as they progress; ReadTimeout and WriteTimeout
+// only catch what passes by them.
 func (a *API) Server(errorLog *slog.Logger, level slog.Level) *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)

@@ -114,8 +114,8 @@ func (c *call) warnOfSecrets(r coordinator.UpdateResult) {
 	if r.RecoverySecrets == nil {
 		return
 	}
-	c.api.cfg.Log.WarnContext(c.ctx, "The recovery keys changed, and version 1 of the client API does not transport the new "+
-		"recovery secrets. Fetch them with GET /api/v2/recovery-secrets or 'marblerun manifest recovery-secrets'.")
+	c.api.cfg.Log.WarnContext(c.ctx, "The recovery keys changed, and version 1 of the client API does not transport the "+
+		"new recovery secrets. Fetch them with GET /api/v2/recovery-secrets or 'marblerun manifest recovery-secrets'.")
 }
 
 func (c *call) updateV2() (any, error) {
