@@ -18,8 +18,8 @@ type checker struct {
 	m     *Manifest
 	env   func(string) string
 	names struct{ packages, secrets, roles, tags []string } // defined, sorted
-	// templates counts the entries with actions.
-	templates int
+	// templates counts the entries with actions, actionBytes the bytes of their actions.
+	templates, actionBytes int
 }
 
 // Check returns all problems of an initial or full manifest: consistency, and templates as far as that is possible

@@ -35,6 +35,10 @@ func (c *checker) marbles() {
 		c.Fail("$.Marbles", "there are %d templates, %d are allowed", c.templates, MaxTemplates).Hint =
 			"set NoTemplates where {{ is meant literally"
 	}
+	if c.actionBytes > MaxActionBytes {
+		c.Fail("$.Marbles", "the actions of all templates have %d bytes, %d are allowed", c.actionBytes, MaxActionBytes).Hint =
+			"set NoTemplates where {{ is meant literally"
+	}
 }
 
 func (c *checker) marbleTags(path string, m Marble) {
@@ -77,10 +81,11 @@ func (c *checker) envEntry(path, name string, v Value) {
 
 // template compiles a template and looks up the secrets it names.
 func (c *checker) template(path, text string, kind TemplateKind) {
-	if strings.Contains(text, "{{") {
+	if size := template.ActionBytes(text); size > 0 {
 		c.templates++
+		c.actionBytes += size
 	}
-	if c.templates > MaxTemplates {
+	if c.templates > MaxTemplates || c.actionBytes > MaxActionBytes {
 		return
 	}
 	t, err := template.Compile(templateName(path), text, kind)

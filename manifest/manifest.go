@@ -22,13 +22,14 @@
 //
 // Anyone may send a manifest, so all work is bounded:
 //
-//   - a document has at most [MaxSize] bytes, its names at most [MaxName]; at most [MaxProblems] problems are reported;
+//   - a document has at most [MaxSize] bytes and [MaxValues] values, its names at most [MaxName] bytes; at most
+//     [MaxProblems] problems are reported;
 //   - a manifest has at most [MaxSecrets] secrets, [MaxTemplates] templates and [MaxRecoveryKeys] recovery keys;
 //   - a generated RSA key has [MinRSABits] to [MaxRSABits] bits (recovery keys: to [MaxRecoveryKeyBits]), and all
 //     generated keys and certificates together cost at most [MaxKeyWork], see [Secret.KeyWork];
 //   - a generated shared symmetric key has at most [MaxSharedKeyBits] bits, all together [MaxKeyBytes] bytes;
-//   - templates: see package template; all templates of one manifest together do at most [MaxTemplateWork] in a dry
-//     run.
+//   - templates: see package template; the {{actions}} of all templates of a manifest have at most [MaxActionBytes],
+//     and executing them all in a dry run does at most [MaxTemplateWork] of work.
 //
 // # Additions to MarbleRun's language
 //
@@ -56,6 +57,8 @@ const (
 	MaxSize            = 16 << 20    // bytes
 	MaxProblems        = problem.Max // errors, and as many warnings
 	MaxName            = 1024        // bytes of a key in a map
+	MaxValues          = 65_536      // fields, map entries and list elements
+	MaxActionBytes     = 1 << 20
 	MaxSecrets         = 10_000
 	MaxTemplates       = 10_000 // Files and Env entries with actions
 	MaxRecoveryKeys    = 255    // one byte numbers a share
@@ -67,7 +70,7 @@ const (
 	MaxSharedKeyBits   = 8 << 20   // 1 MiB
 	MaxKeyBytes        = 4 << 20
 	MaxValidForDays    = 2_000_000 // the year 9999 is X.509's last
-	MaxTemplateWork    = 256 << 20 // units of package template
+	MaxTemplateWork    = 128 << 20 // units of package template
 )
 
 // Manifest is a parsed manifest. It is not changed after Parse; methods are safe for concurrent use.

@@ -43,8 +43,9 @@ func Parse(data []byte) (*Manifest, error) {
 // schema describes the types whose JSON form differs from their Go form.
 func schema() source.Schema {
 	return source.Schema{
-		MaxKey:  MaxName,
-		Objects: map[reflect.Type]reflect.Type{reflect.TypeFor[Value](): reflect.TypeFor[valueObject]()},
+		MaxKey:    MaxName,
+		MaxValues: MaxValues,
+		Objects:   map[reflect.Type]reflect.Type{reflect.TypeFor[Value](): reflect.TypeFor[valueObject]()},
 		Ignored: map[reflect.Type][]string{
 			reflect.TypeFor[Secret](): {"Private", "Public"},
 			reflect.TypeFor[CertTemplate](): {

@@ -11,6 +11,7 @@ import (
 	"math/big"
 	"net"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -24,6 +25,9 @@ func oidMarbleType() asn1.ObjectIdentifier { return asn1.ObjectIdentifier{1, 3, 
 // Check reports what is wrong with the template at path of a certificate that will be generated, in the end by making
 // one.
 func (t Template) Check(c *problem.Report, path string) {
+	if reflect.ValueOf(t).IsZero() {
+		return
+	}
 	before := c.Failures()
 	if t.MaxPathLen < -1 || !t.IsCA && (t.MaxPathLen > 0 || t.MaxPathLenZero) {
 		c.Fail(path+".MaxPathLen", "a path length is for a CA").Hint = "set IsCA, or leave out MaxPathLen and MaxPathLenZero"

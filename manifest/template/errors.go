@@ -10,6 +10,8 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+
+	"github.com/marblerun/marblerun/manifest/internal/spelling"
 )
 
 // Error is something wrong in a template. Text and Hint never contain values of secrets.
@@ -61,7 +63,7 @@ func (r *refusal) Error() string { return r.text }
 func refuse(format string, args ...any) error { return &refusal{text: fmt.Sprintf(format, args...)} }
 
 // syntaxError makes an Error of what parse.Parse says. It quotes the manifest only.
-func syntaxError(name string, err error) *Error {
+func syntaxError(name string, kind Kind, err error) *Error {
 	m := regexp.MustCompile(`^template: \x00:(\d+): (?s)(.*)$`).FindStringSubmatch(err.Error())
 	if m == nil {
 		return &Error{Name: name, Line: 1, Column: 1, Text: "is not a template"}
@@ -74,6 +76,10 @@ func syntaxError(name string, err error) *Error {
 		e.Hint = "string is for Env; in Files use raw"
 	case strings.HasPrefix(e.Text, `function "call"`):
 		e.Text = "call is not available in a manifest"
+	case strings.HasPrefix(e.Text, `function "`):
+		if near := spelling.Nearest(strings.Split(e.Text, `"`)[1], sortedKeys(names(kind))); near != "" {
+			e.Hint = "did you mean " + near + "?"
+		}
 	}
 	return e
 }
@@ -90,10 +96,11 @@ func executionError(name string, err error) *Error {
 		e.Text, e.Hint = r.text, r.hint
 		return e
 	}
-	if m := regexp.MustCompile(`: (map has no entry for key "\w+"|can't evaluate field \w+ in type [\w.\[\]*]+` +
+	harmless := regexp.MustCompile(`: (map has no entry for key "\w+"|can't evaluate field \w+ in type [\w.\[\]*]+` +
 		`|wrong number of args for \w+: want (?:at least )?\d+ got \d+` +
 		`|wrong type for value; expected [\w.\[\]*]+; got [\w.\[\]*]+` +
-		`|error calling \w+: incompatible types for comparison|invalid value; expected \w+)$`).FindStringSubmatch(text); m != nil {
+		`|error calling \w+: incompatible types for comparison|invalid value; expected \w+)$`)
+	if m := harmless.FindStringSubmatch(text); m != nil {
 		e.Text, e.Hint = strings.ReplaceAll(m[1], "template.", ""), ""
 	}
 	return e

@@ -61,7 +61,7 @@ func (w *walker) follow(n parse.Node, path []string) (reflect.Type, bool) {
 				continue
 			}
 		}
-		e := w.fail(n, "there is no field %s in .%s", name, strings.Join(path[:i], "."))
+		e := w.fail(n, "there is no .%s", strings.Join(path[:i+1], "."))
 		if typ.Kind() == reflect.Struct {
 			e.Hint = hint(name, typ)
 		}

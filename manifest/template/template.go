@@ -101,7 +101,7 @@ func Compile(name, text string, kind Kind) (*Template, error) {
 	}
 	trees, err := parse.Parse(root, text, "", "", names(kind))
 	if err != nil {
-		return nil, Errors{syntaxError(name, err)}
+		return nil, Errors{syntaxError(name, kind, err)}
 	}
 	t.trees = trees
 	if errs := t.walk(); len(errs) > 0 {
@@ -184,9 +184,26 @@ func (t *Template) newTemplate(functions template.FuncMap) *template.Template {
 	return tmpl
 }
 
-// checkSize counts actions and their bytes without parsing, since the parser has no bounds.
+// ActionBytes is the size of a text's actions, which is what parsing it costs.
+func ActionBytes(text string) int {
+	_, size := measure(text)
+	return size
+}
+
+// checkSize bounds a text before it is parsed, since the parser has no bounds.
 func checkSize(text string) error {
-	actions, size := 0, 0
+	actions, size := measure(text)
+	if actions > MaxActions {
+		return fmt.Errorf("has %d actions, %d are allowed", actions, MaxActions)
+	}
+	if size > MaxActionBytes {
+		return fmt.Errorf("has actions of %d bytes, %d are allowed", size, MaxActionBytes)
+	}
+	return nil
+}
+
+// measure counts actions and their bytes.
+func measure(text string) (actions, size int) {
 	for {
 		start := strings.Index(text, "{{")
 		if start < 0 {
@@ -198,13 +215,7 @@ func checkSize(text string) error {
 		size += n
 		text = text[n:]
 	}
-	if actions > MaxActions {
-		return fmt.Errorf("has %d actions, %d are allowed", actions, MaxActions)
-	}
-	if size > MaxActionBytes {
-		return fmt.Errorf("has actions of %d bytes, %d are allowed", size, MaxActionBytes)
-	}
-	return nil
+	return actions, size
 }
 
 // actionLength is the length of the action that text begins with, as text/template's lexer sees it.

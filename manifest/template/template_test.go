@@ -153,8 +153,8 @@ func TestErrors(t *testing.T) {
 		{template.File, `{{ hex .Secrets.nope }}`, `map has no entry for key "nope"`},
 		{template.File, `{{ .Secrets.nope }}`, `map has no entry for key "nope"`}, // quirk Q7
 		{template.File, `{{ (index .Secrets "no-pe").Type }}`, `no such secret`},
-		{template.File, `{{ .Previous.MarbleRun }}`, `there is no field MarbleRun in .Previous`},
-		{template.File, `{{ hex .Secret.key }}`, `there is no field Secret in . (did you mean Secrets?)`},
+		{template.File, `{{ .Previous.MarbleRun }}`, `there is no .Previous.MarbleRun`},
+		{template.File, `{{ hex .Secret.key }}`, `there is no .Secret (did you mean Secrets?)`},
 		{template.File, `{{ hex .Secrets.key.Cert }}`, `the value is empty`},
 		{template.File, `{{ raw .Secrets.unset }}`, `the value is empty (a user-defined secret must be uploaded first`},
 		{template.Env, `{{ string .Secrets.nul }}`, `contains a NUL byte`},
@@ -163,10 +163,11 @@ func TestErrors(t *testing.T) {
 		{template.Env, `{{ printf "\x00" }}`, `the value contains a NUL byte`},
 		{template.Env, "a\x00", `the value contains a NUL byte`},
 		{template.File, `{{ nope }}`, `function "nope" not defined`},
+		{template.File, `{{ bas64 .Secrets.key }}`, `function "bas64" not defined (did you mean base64?)`},
 		{template.File, `{{ _step 1 }}`, `function "_step" not defined`},
 		{template.File, `{{ if }}`, `missing value for if`},
 		{template.File, `{{ .Secrets.cert.Cert.CheckSignatureFrom .Secrets.cert.Cert }}`, `methods cannot be called`},
-		{template.File, `{{ .Secrets.cert.Cert.NotAfter.Unix }}`, `there is no field Unix`},
+		{template.File, `{{ .Secrets.cert.Cert.NotAfter.Unix }}`, `there is no .Secrets.cert.Cert.NotAfter.Unix`},
 		{template.File, `{{ $c := .Secrets.cert.Cert }}{{ $c.Verify }}`, `can't evaluate field Verify in type Certificate`},
 		{template.File, `{{ $n := .Secrets.cert.Cert.Subject }}{{ $n.String }}`, `can't evaluate field String in type Name`},
 		{template.File, `{{ $n := .Secrets.cert.Cert.Subject }}{{ $n.Format }}`, `wrong number of args for Format`},
@@ -174,7 +175,7 @@ func TestErrors(t *testing.T) {
 		{template.File, `{{ $ := 1 }}`, `the variable $ cannot be set`},
 		{template.File, `{{ index .Secrets.cert.Cert.DNSNames 2 }}`, `index is out of range`},
 		{template.File, `{{ template "nope" }}`, `there is no template "nope"`},
-		{template.File, `{{ .Secrets.key.Size.Foo }}`, `there is no field Foo in .Secrets.key.Size`},
+		{template.File, `{{ .Secrets.key.Size.Foo }}`, `there is no .Secrets.key.Size.Foo`},
 	}
 	for _, tc := range tests {
 		t.Run(tc.text, func(t *testing.T) {

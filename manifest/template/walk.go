@@ -7,8 +7,9 @@ import (
 	"fmt"
 	"reflect"
 	"sort"
-	"strings"
 	"text/template/parse"
+
+	"github.com/marblerun/marblerun/manifest/internal/source"
 )
 
 // What things cost, in units of MaxWork.
@@ -20,6 +21,7 @@ const (
 // walker checks a parse tree, collects references, and adds the hidden actions that pay during execution.
 type walker struct {
 	t      *Template
+	lines  source.Lines
 	errs   Errors
 	tree   *parse.Tree
 	calls  map[string][]string // template → templates it executes
@@ -31,7 +33,7 @@ type walker struct {
 
 // walk checks and instruments all trees.
 func (t *Template) walk() Errors {
-	w := &walker{t: t, calls: make(map[string][]string)}
+	w := &walker{t: t, lines: source.NewLines([]byte(t.text)), calls: make(map[string][]string)}
 	for _, name := range sortedKeys(t.trees) {
 		w.define(name, t.trees[name])
 	}
@@ -268,8 +270,7 @@ func (w *walker) fail(n parse.Node, format string, args ...any) *Error {
 const maxErrors = 100
 
 func (w *walker) position(n parse.Node) (line, column int) {
-	text := w.t.text[:min(int(n.Position()), len(w.t.text))]
-	return 1 + strings.Count(text, "\n"), len(text) - strings.LastIndexByte(text, '\n')
+	return w.lines.Position(min(int(n.Position()), len(w.t.text)))
 }
 
 func sortedKeys[V any](m map[string]V) []string {

@@ -31,7 +31,7 @@ func wantedKind(t reflect.Type) string {
 		return fmt.Sprintf("a non-negative whole number of %d bits", t.Bits())
 	case reflect.Slice:
 		if t.Elem().Kind() == reflect.Uint8 {
-			return "bytes (a base64 string or a list of numbers)"
+			return "bytes (a base64 string or a list of numbers from 0 to 255)"
 		}
 		return "a list"
 	case reflect.Struct, reflect.Map:

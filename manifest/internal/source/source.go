@@ -35,6 +35,9 @@ type Schema struct {
 	// MaxKey is the longest map key in bytes. The entries of longer ones are a fault and not looked into, so that paths
 	// are bounded.
 	MaxKey int
+	// MaxValues bounds the fields, map entries and list elements of a document, which bounds the memory that decoding it
+	// takes. Values that the type does not describe count as one. More is a fault, the last that Inspect returns.
+	MaxValues int
 }
 
 // Fault is something wrong or odd in the document.
@@ -49,7 +52,7 @@ type Fault struct {
 }
 
 // Inspect returns the faults of data read as a value of type t, in the order of the text: at most limit wrong values
-// and as many unknown fields.
+// and as many unknown fields, and one more if the document has too many values.
 func Inspect(data []byte, t reflect.Type, schema Schema, limit int) []Fault {
 	w := walker{data: data, schema: schema, inspect: true, limit: limit}
 	w.value(t, nil, nil)
@@ -80,6 +83,8 @@ type walker struct {
 	limit   int
 	faults  []Fault
 	unknown int // of the faults
+	values  int
+	stopped bool // more than MaxValues
 }
 
 // crumb is a step of the path to the current value; rendered only when somebody asks.
@@ -125,7 +130,7 @@ func (w *walker) value(t reflect.Type, at *crumb, want *wanted) {
 	case special && kind == '{':
 		before := len(w.faults) - w.unknown
 		w.object(object, at, want)
-		if len(w.faults)-w.unknown == before {
+		if len(w.faults)-w.unknown == before && !w.stopped {
 			w.leaf(t, start, at)
 		}
 	case special || decodesItself(t):
@@ -189,9 +194,12 @@ func (w *walker) entries(t reflect.Type, at *crumb, want *wanted) {
 
 func (w *walker) list(t reflect.Type, at *crumb, want *wanted) {
 	w.pos++
-	for n := 0; ; n++ {
+	for n := 0; !w.stopped; n++ {
 		if w.space(); w.data[w.pos] == ']' {
 			w.pos++
+			return
+		}
+		if w.count(); w.stopped {
 			return
 		}
 		w.child(t, &crumb{up: at, typ: '#', n: n}, want)
@@ -218,9 +226,12 @@ func (w *walker) child(t reflect.Type, at *crumb, want *wanted) {
 // members calls each for every member of the object at the current position; each must consume the member's value.
 func (w *walker) members(each func(name string, offset int)) {
 	w.pos++
-	for {
+	for !w.stopped {
 		if w.space(); w.data[w.pos] == '}' {
 			w.pos++
+			return
+		}
+		if w.count(); w.stopped {
 			return
 		}
 		offset := w.pos
@@ -230,6 +241,14 @@ func (w *walker) members(each func(name string, offset int)) {
 		w.space()
 		each(name, offset)
 		w.comma()
+	}
+}
+
+func (w *walker) count() {
+	if w.values++; w.inspect && w.values > w.schema.MaxValues {
+		w.stopped = true
+		text := fmt.Sprintf("the document has more than %d fields and list elements", w.schema.MaxValues)
+		w.faults = append(w.faults, Fault{Path: "$", Offset: w.pos, Text: text})
 	}
 }
 

@@ -41,9 +41,10 @@ type document struct {
 
 func schema() source.Schema {
 	return source.Schema{
-		MaxKey:  100,
-		Objects: map[reflect.Type]reflect.Type{reflect.TypeFor[special](): reflect.TypeFor[leafs]()},
-		Ignored: map[reflect.Type][]string{reflect.TypeFor[leafs](): {"Old"}},
+		MaxKey:    100,
+		MaxValues: 200,
+		Objects:   map[reflect.Type]reflect.Type{reflect.TypeFor[special](): reflect.TypeFor[leafs]()},
+		Ignored:   map[reflect.Type][]string{reflect.TypeFor[leafs](): {"Old"}},
 	}
 }
 
@@ -85,6 +86,18 @@ func TestInspectStopsAtTheLimit(t *testing.T) {
 	doc := `{"List":[` + strings.TrimSuffix(strings.Repeat("1,", 100), ",") + `]}`
 	if got := len(source.Inspect([]byte(doc), reflect.TypeFor[document](), schema(), 7)); got != 7 {
 		t.Errorf("%d faults, want 7", got)
+	}
+}
+
+func TestInspectStopsAtTooManyValues(t *testing.T) {
+	doc := `{"List":[` + strings.Repeat("{},", 198) + `{}], "U": 1, "Map": 5}`
+	faults := source.Inspect([]byte(doc), reflect.TypeFor[document](), schema(), 10)
+	if len(faults) != 1 || !strings.Contains(faults[0].Text, "more than 200") {
+		t.Errorf("%v", faults)
+	}
+	doc = `{"List":[` + strings.Repeat("{},", 198) + `{}]}`
+	if faults := source.Inspect([]byte(doc), reflect.TypeFor[document](), schema(), 10); len(faults) != 0 {
+		t.Errorf("200 values: %v", faults)
 	}
 }
 

@@ -21,7 +21,7 @@ func Nearest(word string, candidates []string) string {
 		return ""
 	}
 	lower := strings.ToLower(word)
-	best, bestDistance := "", 1+len(word)/3
+	best, bestDistance := "", min(1+len(word)/3, len(word)-1) // never a word with no letter in common
 	for _, c := range candidates {
 		if c == word || len(c) > maxWord {
 			continue

@@ -25,6 +25,8 @@ func TestNearest(t *testing.T) {
 		"empty":               {"", fields, ""},
 		"too long to look at": {strings.Repeat("x", 41), []string{strings.Repeat("x", 40)}, ""},
 		"first of equals":     {"dba", []string{"dbb", "dbc"}, "dbb"},
+		"single letter":       {"x", []string{"y"}, ""},
+		"single letter, case": {"x", []string{"y", "X"}, "X"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
