@@ -23,6 +23,8 @@ type Response struct {
 	Status  string          `json:"status"`
 	Data    json.RawMessage `json:"data"`
 	Message string          `json:"message,omitempty"`
+	// Hint says what to do about a refusal. Additive.
+	Hint string `json:"hint,omitempty"`
 }
 
 // StatusV1 is the data of GET /status.
@@ -31,7 +33,7 @@ type StatusV1 struct {
 	StatusMessage string `json:"StatusMessage"`
 }
 
-// StatusV2 is the data of GET /api/v2/status. Detail, Simulation and TrustedRoots are additive.
+// StatusV2 is the data of GET /api/v2/status. Detail and Notes are additive.
 type StatusV2 struct {
 	Code    int    `json:"code"`
 	Message string `json:"message"`
