@@ -36,7 +36,8 @@ func (c *checker) marbles() {
 			"set NoTemplates where {{ is meant literally"
 	}
 	if c.actionBytes > MaxActionBytes {
-		c.Fail("$.Marbles", "the actions of all templates have %d bytes, %d are allowed", c.actionBytes, MaxActionBytes).Hint =
+		c.Fail("$.Marbles", "the actions of all templates have %d bytes, %d are allowed",
+			c.actionBytes, MaxActionBytes).Hint =
 			"set NoTemplates where {{ is meant literally"
 	}
 }

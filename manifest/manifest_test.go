@@ -300,6 +300,7 @@ func TestAccepts(t *testing.T) {
 			"OCSPServer":["http://o"],"CRLDistributionPoints":["http://c"],"PermittedDNSDomains":["x"],"Version":1,"SerialNumber":5,
 			"ExtraExtensions":[{"Id":[1,2,3],"Critical":false,"Value":"BQA="}]}}`}, ""},
 		{"a CA (Q15)", []string{"Secrets|dbCert|Cert|IsCA", "true", "Secrets|dbCert|Cert|MaxPathLenZero", "true"}, "real CA"},
+		{"a CA by extension", []string{"Secrets|dbCert|Cert|ExtraExtensions", `[{"Id":[2,5,29,19],"Critical":true,"Value":"MAMBAf8="}]`}, "real CA"},
 		{"TDX package", []string{"Packages|backend", `{"TDX":{"MRTD":` + hexOf(48) + `,"XFAM":` + hexOf(8) + `},"MinimumTCBEvaluationDataNumber":17,"TCBDateAfter":"2025-01-02T00:00:00Z"}`}, ""},
 		{"SNP package", []string{"Packages|backend", `{"SNP":{"Measurement":` + hexOf(48) + `,"Policy":{"SMT":true,"migrate_ma":false},"MinimumTCB":{"SNP":3},"VMPL":0}}`}, ""},
 		{"SNP package by ID key", []string{"Packages|backend", `{"SNP":{"IDKeyDigest":` + hexOf(48) + `,"GuestSVN":0}}`}, ""},

@@ -49,9 +49,6 @@ func (t Template) Check(c *problem.Report, path string) {
 	if hasNil(t) {
 		c.Fail(path, "a list contains null")
 	}
-	if t.IsCA {
-		c.Warn(path+".IsCA", "makes a real CA below the Marble Root")
-	}
 	if c.Failures() == before {
 		t.trial(c, path)
 	}
@@ -81,6 +78,9 @@ func (t Template) trial(c *problem.Report, path string) {
 	if err != nil {
 		c.Fail(path, "the certificate made of it would be malformed: %s", PlainError(err))
 		return
+	}
+	if made.IsCA { // by IsCA, or by an extension of its own
+		c.Warn(path, "makes a real CA below the Marble Root")
 	}
 	if slices.ContainsFunc(made.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(oidMarbleType()) }) {
 		c.Fail(path, "the certificate made of it would carry the extension 1.3.9903.2.1")
