@@ -24,8 +24,8 @@ func (c *Coordinator) prepareUpdate(ctx context.Context, s *State, data []byte) 
 	if err != nil {
 		return nil, nil, refuse(Internal, "rotating intermediate CA: %w", err)
 	}
-	e := &updateApplied{Manifest: data, Signature: d.signature, deployment: d, ca: ca}
-	if e.CA, err = ca.Marshal(); err != nil {
+	e := &updateApplied{}
+	if e.installed, err = install(d, ca); err != nil {
 		return nil, nil, refuse(Internal, "%w", err)
 	}
 	if err := c.prepareValues(ctx, s, e); err != nil {

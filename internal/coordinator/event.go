@@ -5,6 +5,7 @@ package coordinator
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -13,32 +14,46 @@ import (
 	"github.com/marblerun/marblerun/internal/secrets"
 )
 
-// manifestSet is the genesis: the first manifest, the CA and all generated secrets.
-type manifestSet struct {
-	Manifest   []byte                   `json:"manifest"`
-	Signature  []byte                   `json:"signature"`
-	CA         []byte                   `json:"ca"`
-	RootSecret []byte                   `json:"rootSecret"`
-	Secrets    map[string]secrets.Value `json:"secrets"`
-	Recovery   recovery                 `json:"recovery"`
+// installed is what the events that install a manifest have in common.
+type installed struct {
+	Manifest  []byte `json:"manifest"`
+	Signature []byte `json:"signature"`
+	CA        []byte `json:"ca"`
 
 	deployment *deployment
 	ca         *pki.CA
 }
 
-func (*manifestSet) kind() string { return "manifest-set" }
-
-func (e *manifestSet) resolve() (err error) {
-	if e.deployment == nil {
-		if e.deployment, err = newDeployment(e.Manifest, e.Signature); err != nil {
+func (i *installed) resolve() (err error) {
+	if i.deployment == nil {
+		if i.deployment, err = newDeployment(i.Manifest, i.Signature); err != nil {
 			return err
 		}
 	}
-	if e.ca == nil {
-		e.ca, err = pki.Unmarshal(e.CA)
+	if i.ca == nil {
+		i.ca, err = pki.Unmarshal(i.CA)
 	}
 	return err
 }
+
+// install returns the part of an event that installs d under ca.
+func install(d *deployment, ca *pki.CA) (installed, error) {
+	marshaled, err := ca.Marshal()
+	if err != nil {
+		return installed{}, fmt.Errorf("encoding the CA: %w", err)
+	}
+	return installed{Manifest: d.raw, Signature: d.signature, CA: marshaled, deployment: d, ca: ca}, nil
+}
+
+// manifestSet is the genesis: the first manifest, the CA and all generated secrets.
+type manifestSet struct {
+	installed
+	RootSecret []byte                   `json:"rootSecret"`
+	Secrets    map[string]secrets.Value `json:"secrets"`
+	Recovery   recovery                 `json:"recovery"`
+}
+
+func (*manifestSet) kind() string { return "manifest-set" }
 
 func (e *manifestSet) apply(d *State, at moment) {
 	d.manifest, d.ca, d.rootSecret, d.recovery = e.deployment, e.ca, e.RootSecret, e.Recovery

@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/marblerun/marblerun/internal/immutable"
-	"github.com/marblerun/marblerun/internal/pki"
 	"github.com/marblerun/marblerun/internal/secrets"
 	"github.com/marblerun/marblerun/manifest"
 )
@@ -57,31 +56,14 @@ func (e *updateAcknowledged) apply(d *State, at moment) {
 
 // updateApplied replaces the manifest and what depends on it; see manifest.md §13.4 for what is retained.
 type updateApplied struct {
-	Manifest   []byte                   `json:"manifest"`
-	Signature  []byte                   `json:"signature"`
-	CA         []byte                   `json:"ca"`
+	installed
 	RootSecret []byte                   `json:"rootSecret,omitempty"` // only if rotated
 	Secrets    map[string]secrets.Value `json:"secrets"`              // new and changed values; others are retained
 	Previous   map[string]secrets.Value `json:"previous"`
 	Recovery   *recovery                `json:"recovery,omitempty"` // only if the recovery keys changed
-
-	deployment *deployment
-	ca         *pki.CA
 }
 
 func (*updateApplied) kind() string { return "update-applied" }
-
-func (e *updateApplied) resolve() (err error) {
-	if e.deployment == nil {
-		if e.deployment, err = newDeployment(e.Manifest, e.Signature); err != nil {
-			return err
-		}
-	}
-	if e.ca == nil {
-		e.ca, err = pki.Unmarshal(e.CA)
-	}
-	return err
-}
 
 func (e *updateApplied) apply(d *State, at moment) {
 	d.manifest, d.versions, d.pending = e.deployment, nil, nil

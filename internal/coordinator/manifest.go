@@ -99,14 +99,13 @@ func (c *Coordinator) prepareGenesis(ctx context.Context, data []byte, ca *pki.C
 	if _, err := io.ReadFull(c.cfg.Rand, rootSecret); err != nil {
 		return nil, fmt.Errorf("making root secret: %w", err)
 	}
-	marshaled, err := ca.Marshal()
+	i, err := install(d, ca)
 	if err != nil {
 		return nil, err
 	}
 	e := &manifestSet{
-		Manifest: data, Signature: d.signature, CA: marshaled, RootSecret: rootSecret,
-		Secrets:  withUserDefined(d.base, shared),
-		Recovery: recovery{Secrets: keys.encrypted}, deployment: d, ca: ca,
+		installed: i, RootSecret: rootSecret, Secrets: withUserDefined(d.base, shared),
+		Recovery: recovery{Secrets: keys.encrypted},
 	}
 	rec := &record{Version: recordVersion, Time: now.UTC().Round(0), Request: requestID(ctx), Events: []event{e}}
 	return &genesis{event: e, record: rec, state: (&State{}).apply(rec, 1), keys: keys}, nil
