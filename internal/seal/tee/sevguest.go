@@ -68,11 +68,14 @@ const (
 )
 
 func (s status) Error() string {
-	text := map[status]string{
-		statusInvalidParameter:    "invalid parameter",
-		statusInvalidKeySelection: "invalid key selection",
-	}[s]
-	return fmt.Sprintf("the security processor says %s (status %#x)", text, uint32(s))
+	text := "it failed"
+	switch s {
+	case statusInvalidParameter:
+		text = "invalid parameter"
+	case statusInvalidKeySelection:
+		text = "invalid key selection"
+	}
+	return fmt.Sprintf("the security processor says: %s (status %#x)", text, uint32(s))
 }
 
 // device is an open character device.

@@ -13,8 +13,7 @@ import (
 	"github.com/marblerun/marblerun/internal/seal"
 )
 
-// snpParameters say how the key of a blob is derived: version of the guest's choice, and what is mixed in. In a blob
-// they are 28 bytes, big-endian, in this order.
+// snpParameters say how the key of a blob is derived. In a blob they are 28 bytes, big-endian, in this order.
 type snpParameters struct {
 	root   uint32 // ROOT_KEY_SELECT and KEY_SEL
 	fields uint64 // GUEST_FIELD_SELECT

@@ -54,7 +54,6 @@ import (
 	"io/fs"
 	"log/slog"
 
-
 	"github.com/marblerun/marblerun/attest"
 	"github.com/marblerun/marblerun/internal/seal"
 )
