@@ -51,7 +51,7 @@ func (c *checker) roles() {
 }
 
 func (c *checker) role(path string, r Role) {
-	types := []string{ResourcePackages, ResourceSecrets, ResourceManifest}
+	types := []string{ResourcePackages, ResourceSecrets, ResourceManifest, ResourceMarbles}
 	var actions []string
 	var exists func(string) bool
 	var names []string
@@ -60,8 +60,11 @@ func (c *checker) role(path string, r Role) {
 		actions, names = []string{ActionUpdateSecurityVersion}, c.names.packages
 		exists = func(n string) bool { _, ok := c.m.Packages[n]; return ok }
 	case ResourceSecrets:
-		actions, names = []string{ActionReadSecret, ActionWriteSecret}, c.names.secrets
+		actions, names = []string{ActionReadSecret, ActionWriteSecret, ActionRotateSecret}, c.names.secrets
 		exists = func(n string) bool { _, ok := c.m.Secrets[n]; return ok }
+	case ResourceMarbles:
+		actions, names = []string{ActionBanMarble}, sortedKeys(c.m.Marbles)
+		exists = func(n string) bool { _, ok := c.m.Marbles[n]; return ok }
 	case ResourceManifest:
 		actions = []string{ActionUpdateManifest}
 		if len(r.ResourceNames) > 0 {
@@ -96,6 +99,10 @@ func (c *checker) secretAccess(path string, r Role, name string) {
 	}
 	if containsFold(r.Actions, ActionReadSecret) && !s.UserDefined && !s.Shared {
 		c.Fail(path, "ReadSecret needs a shared or user-defined secret, %s is different for each Marble", problem.Quote(name))
+	}
+	if containsFold(r.Actions, ActionRotateSecret) && (s.UserDefined || !s.Shared) {
+		c.Fail(path, "RotateSecret needs a shared secret that is generated, %s is not", problem.Quote(name)).Hint =
+			"a user-defined secret is replaced by setting it; what is not shared is made anew for each Marble"
 	}
 }
 

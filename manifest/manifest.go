@@ -34,8 +34,9 @@
 // # Additions to MarbleRun's language
 //
 // Packages may pin TDX or SEV-SNP guests instead of SGX enclaves; Infrastructures with a list of Machines are an
-// allow-list of hardware; Marbles may limit the names in their certificates (AllowedNames). Documents without these
-// mean what they meant.
+// allow-list of hardware; Marbles may limit the names in their certificates (AllowedNames). Roles know two more
+// actions: RotateSecret on Secrets, each of which must be shared and generated, and BanMarble on the resource type
+// Marbles, whose names are Marble types. Documents without these mean what they meant.
 //
 // # Certificate authorities
 //
@@ -159,11 +160,14 @@ const (
 	ResourcePackages = "Packages"
 	ResourceSecrets  = "Secrets"
 	ResourceManifest = "Manifest"
+	ResourceMarbles  = "Marbles" // our addition; names are Marble types
 
 	ActionUpdateSecurityVersion = "UpdateSecurityVersion"
 	ActionReadSecret            = "ReadSecret"
 	ActionWriteSecret           = "WriteSecret"
 	ActionUpdateManifest        = "UpdateManifest"
+	ActionRotateSecret          = "RotateSecret" // our addition: a generated shared secret
+	ActionBanMarble             = "BanMarble"    // our addition
 )
 
 // Fingerprint is the identity of a manifest: the SHA-256 of its exact bytes, in lower-case hex. MarbleRun also calls

@@ -137,10 +137,11 @@ func TestSameDefinition(t *testing.T) {
 
 func TestAccess(t *testing.T) {
 	m := parse(t, edit(t, complete(t),
-		"Users|bob", `{"Certificate":"@bob@","Roles":["w","r"]}`,
+		"Users|bob", `{"Certificate":"@bob@","Roles":["w","r","b"]}`,
+		"Roles|b", `{"ResourceType":"Marbles","ResourceNames":["web"],"Actions":["banMarble"]}`,
 		"Users|carol", `{"Certificate":"@expired@","Roles":["fake"]}`,
 		"Roles|w", `{"ResourceType":"Secrets","ResourceNames":["apiToken"],"Actions":["WRITEsecret"]}`,
-		"Roles|r", `{"ResourceType":"Secrets","ResourceNames":["dbCert"],"Actions":["ReadSecret"]}`,
+		"Roles|r", `{"ResourceType":"Secrets","ResourceNames":["dbCert"],"Actions":["ReadSecret","RotateSecret"]}`,
 		"Roles|fake", `{"ResourceType":"Secrets","ResourceNames":["x"],"Actions":["UpdateManifest"]}`,
 		"Config|UpdateThreshold", "0"))
 	for _, tc := range []struct {
@@ -155,6 +156,11 @@ func TestAccess(t *testing.T) {
 		{"bob", "Secrets", "ReadSecret", "apiToken", false},
 		{"bob", "Manifest", "UpdateManifest", "", false},
 		{"bob", "Secrets", "ReadSecret", "", false},
+		{"bob", "Secrets", "RotateSecret", "dbCert", true},
+		{"bob", "Secrets", "RotateSecret", "apiToken", false},
+		{"bob", "Marbles", "BanMarble", "web", true},
+		{"bob", "Marbles", "BanMarble", "db", false},
+		{"alice", "Marbles", "BanMarble", "web", false},
 		{"carol", "Manifest", "UpdateManifest", "", false},
 		{"nobody", "Manifest", "UpdateManifest", "", false},
 	} {
