@@ -157,7 +157,8 @@ func TestFormatErrors(t *testing.T) {
 func TestParameters(t *testing.T) {
 	p := snpParameters{1, 2, 3, 4, 5}
 	encoded := p.encode()
-	if got := hex.EncodeToString(encoded); got != "00000001"+"0000000000000002"+"00000003"+"00000004"+"0000000000000005" {
+	if got := hex.EncodeToString(encoded); got !=
+		"00000001"+"0000000000000002"+"00000003"+"00000004"+"0000000000000005" {
 		t.Errorf("encoded %s", got)
 	}
 	if got := decodeSNPParameters(encoded); got != p {
