@@ -42,7 +42,8 @@ func TestVector(t *testing.T) {
 	salt := unhex(t, "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf")
 	nonce := unhex(t, "c0c1c2c3c4c5c6c7c8c9cacb")
 	// AAD of record 7 in epoch 2 of journal 000102…0f after the chain hash ff…ff.
-	aad := unhex(t, "00000001"+"000102030405060708090a0b0c0d0e0f"+"0000000000000002"+"0000000000000007"+strings.Repeat("ff", 32))
+	aad := unhex(t, "00000001"+"000102030405060708090a0b0c0d0e0f"+"0000000000000002"+"0000000000000007"+
+		strings.Repeat("ff", 32))
 	plaintext := []byte("marblerun")
 
 	subkey := hkdfReference(t, key[:], salt, "marblerun/journal/record/v1")
@@ -172,7 +173,8 @@ func TestRecoverySlot(t *testing.T) {
 		t.Errorf("UnwrapRecovery: %v", err)
 	}
 	for name, wrong := range map[string][]byte{
-		"other": bytes.Repeat([]byte{8}, KeySize), "short": secret[:31], "long": append(bytes.Clone(secret), 0), "none": nil,
+		"other": bytes.Repeat([]byte{8}, KeySize), "none": nil,
+		"short": secret[:31], "long": append(bytes.Clone(secret), 0),
 	} {
 		if _, err := UnwrapRecovery(wrong, slot, id, 3); !errors.Is(err, ErrWrongKey) {
 			t.Errorf("%s secret: %v", name, err)
@@ -196,8 +198,9 @@ func TestKeyIsNotPrinted(t *testing.T) {
 }
 
 func sampleKeyFile() *KeyFile {
+	product := []Slot{{Kind: Product, Sealer: "s", Data: []byte("d")}}
 	return &KeyFile{Epochs: []EpochKeys{
-		{Journal: ID{1}, Epoch: 1, TEE: "simulation", Slots: []Slot{{Kind: Product, Sealer: "s", Data: []byte("d")}}, Watermark: []byte("w")},
+		{Journal: ID{1}, Epoch: 1, TEE: "simulation", Slots: product, Watermark: []byte("w")},
 		{Journal: ID{1}, Epoch: 2, TEE: "simulation", Slots: []Slot{{Kind: "kms", Data: []byte("e")}}},
 	}}
 }
@@ -235,7 +238,8 @@ func TestKeyFile(t *testing.T) {
 
 func TestID(t *testing.T) {
 	var id ID
-	for _, bad := range []string{"", "00", strings.Repeat("0", 31), strings.Repeat("0", 33), strings.Repeat("A", 32), "../" + strings.Repeat("0", 29)} {
+	zeros := strings.Repeat("0", 33)
+	for _, bad := range []string{"", "00", zeros[:31], zeros, strings.Repeat("A", 32), "../" + zeros[:29]} {
 		if err := id.UnmarshalText([]byte(bad)); err == nil {
 			t.Errorf("accepted %q", bad)
 		}

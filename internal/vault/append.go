@@ -75,7 +75,8 @@ func (v *Vault) Snapshot(ctx context.Context, position uint64, state []byte) err
 		return nil
 	}
 	if position > at.Last {
-		return fmt.Errorf("storing a snapshot: %w: position %d is beyond the last record %d", ErrConflict, position, at.Last)
+		return fmt.Errorf("storing a snapshot: %w: position %d is beyond the last record %d",
+			ErrConflict, position, at.Last)
 	}
 	cut, err := v.trim(ctx, r, at, position)
 	if err != nil {
@@ -92,7 +93,7 @@ func (v *Vault) Snapshot(ctx context.Context, position uint64, state []byte) err
 	v.mu.Unlock()
 	v.keys.Lock()
 	defer v.keys.Unlock()
-	v.warn(v.writeMark(ctx), "Writing the watermark to sealed_key failed")
+	v.warn(v.writeMark(), "Writing the watermark to sealed_key failed")
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 
 	"github.com/marblerun/marblerun/internal/journal/sealed"
+	"github.com/marblerun/marblerun/internal/vault/statedir"
 )
 
 // Epoch is a change of the recovery secret.
@@ -53,7 +54,9 @@ func (v *Vault) SetSealMode(ctx context.Context, mode string, position uint64, s
 	return nil
 }
 
-func (v *Vault) change(ctx context.Context, make func(*epoch) (*epoch, error), position uint64, state, record []byte) error {
+func (v *Vault) change(
+	ctx context.Context, successor func(*epoch) (*epoch, error), position uint64, state, record []byte,
+) error {
 	v.swap.Lock()
 	defer v.swap.Unlock()
 	v.writing.Lock()
@@ -72,7 +75,7 @@ func (v *Vault) change(ctx context.Context, make func(*epoch) (*epoch, error), p
 	if position != at.Last+1 {
 		return fmt.Errorf("%w: record %d does not follow record %d", ErrConflict, position, at.Last)
 	}
-	next, err := make(cur)
+	next, err := successor(cur)
 	if err != nil {
 		return err
 	}
@@ -118,15 +121,15 @@ func (v *Vault) RecoverIf(ctx context.Context, secret []byte, accept func(Replay
 	return nil
 }
 
-func (v *Vault) recoverable(f *found) error {
-	_, slot := f.header.RecoverySlot()
+func (v *Vault) recoverable(f *statedir.Found) error {
+	_, slot := f.Header.RecoverySlot()
 	switch {
-	case !f.data:
+	case !f.Data:
 		return fmt.Errorf("%w: there is no state", ErrPhase)
-	case f.raw == nil:
-		return fmt.Errorf("%w: %s", ErrNoRecovery, f.reason)
-	case v.cfg.TEE != Simulation && f.header.TEE == Simulation:
-		return fmt.Errorf("%w: %s", ErrNoRecovery, f.reason)
+	case f.Raw == nil:
+		return fmt.Errorf("%w: %s", ErrNoRecovery, f.Reason)
+	case v.cfg.TEE != Simulation && f.Header.TEE == Simulation:
+		return fmt.Errorf("%w: %s", ErrNoRecovery, f.Reason)
 	case !slot:
 		return fmt.Errorf("%w: its manifest has no recovery keys", ErrNoRecovery)
 	}

@@ -22,7 +22,8 @@ type plan struct {
 	next   *epoch
 	image  journal.Image
 	bodies func(*sealed.Cursor) iter.Seq2[[]byte, error] // moves the cursor along
-	retire bool                                          // the present journal is another one, or goes out of use: set it aside
+	// retire: the present journal is another one, or goes out of use; set it aside.
+	retire bool
 }
 
 // install puts a journal in place and makes it the current one. In files the order is
@@ -52,7 +53,8 @@ func (v *Vault) install(ctx context.Context, p plan) error {
 	}
 	if p.retire {
 		dataID, keyID := v.owners()
-		if err := errors.Join(v.dir.CopyAside(statedir.Data, dataID), v.dir.CopyAside(statedir.Key, keyID)); err != nil {
+		err := errors.Join(v.dir.CopyAside(statedir.Data, dataID), v.dir.CopyAside(statedir.Key, keyID))
+		if err != nil {
 			return v.check(err)
 		}
 	}
@@ -69,7 +71,7 @@ func (v *Vault) install(ctx context.Context, p plan) error {
 		return errors.Join(v.check(err), v.restoreKeys(err, before), p.next.Driver.Close())
 	}
 	v.adopt(p.next, at)
-	v.warn(v.writeMark(ctx), "Removing the old slots from sealed_key failed; the next watermark does it")
+	v.warn(v.writeMark(), "Removing the old slots from sealed_key failed; the next watermark does it")
 	return nil
 }
 
@@ -110,7 +112,7 @@ func (v *Vault) owners() (data, key string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.found != nil {
-		return v.found.id, v.found.keyID
+		return v.found.ID, v.found.KeyID
 	}
 	id := v.epoch.Journal.String()
 	return id, id
@@ -162,7 +164,8 @@ func (v *Vault) firstEpoch(ctx context.Context, g Genesis) (*epoch, error) {
 	if err != nil {
 		return nil, err
 	}
-	return v.freshKey(ctx, sealed.Header{Journal: id, Number: 1, SealMode: g.SealMode, Recovery: g.RecoveryMeta}, g.RecoverySecret)
+	h := sealed.Header{Journal: id, Number: 1, SealMode: g.SealMode, Recovery: g.RecoveryMeta}
+	return v.freshKey(ctx, h, g.RecoverySecret)
 }
 
 // freshKey returns an epoch with a new data key.

@@ -53,7 +53,7 @@ func withEntry(stored []seal.EpochKeys, add seal.EpochKeys) []seal.EpochKeys {
 
 // writeMark rewrites sealed_key for the current epoch alone, with a watermark
 // at the last durable record; the caller holds v.keys.
-func (v *Vault) writeMark(context.Context) error {
+func (v *Vault) writeMark() error {
 	v.mu.Lock()
 	e, at := v.epoch, v.at
 	v.mu.Unlock()
@@ -98,7 +98,7 @@ func (v *Vault) tick() {
 	if stop {
 		return
 	}
-	v.warn(v.writeMark(context.Background()), "Writing the watermark to sealed_key failed")
+	v.warn(v.writeMark(), "Writing the watermark to sealed_key failed")
 }
 
 func (v *Vault) warn(err error, what string) {
@@ -122,5 +122,5 @@ func (v *Vault) tidy(ctx context.Context) {
 	if same && len(v.stored) == 1 && v.mark == v.at.Last {
 		return
 	}
-	v.warn(v.writeMark(ctx), "Updating sealed_key failed")
+	v.warn(v.writeMark(), "Updating sealed_key failed")
 }

@@ -15,13 +15,13 @@ import (
 )
 
 // recover does the work of Recover; the caller holds v.swap and v.writing.
-func (v *Vault) recover(ctx context.Context, f *found, secret []byte, accept func(Replayer) error) error {
-	slot, _ := f.header.RecoverySlot()
-	key, err := seal.UnwrapRecovery(secret, slot, f.header.Journal, f.header.Number)
+func (v *Vault) recover(ctx context.Context, f *statedir.Found, secret []byte, accept func(Replayer) error) error {
+	slot, _ := f.Header.RecoverySlot()
+	key, err := seal.UnwrapRecovery(secret, slot, f.Header.Journal, f.Header.Number)
 	if err != nil {
 		return err
 	}
-	e := sealed.New(f.header, f.raw, key, v.cfg.Rand)
+	e := sealed.New(f.Header, f.Raw, key, v.cfg.Rand)
 	e.Driver = file.New(v.cfg.FS, v.dir.Path(statedir.Data))
 	state, mark, err := v.reread(ctx, f, e)
 	if err != nil {
@@ -30,8 +30,8 @@ func (v *Vault) recover(ctx context.Context, f *found, secret []byte, accept fun
 	if err := v.accepted(ctx, e, state, accept); err != nil {
 		return errors.Join(err, e.Driver.Close())
 	}
-	if state.Older != "" || f.newestEpoch(0) > e.Number || e.TEE != v.cfg.TEE {
-		v.cfg.Log.Warn("Continuing recovered state in a new epoch", "reason", f.reason, "lastRecord", state.At.Last)
+	if state.Older != "" || f.NewestEpoch(0) > e.Number || e.TEE != v.cfg.TEE {
+		v.cfg.Log.Warn("Continuing recovered state in a new epoch", "reason", f.Reason, "lastRecord", state.At.Last)
 		return errors.Join(v.continueAnew(ctx, f, e, state, secret), e.Driver.Close())
 	}
 	if err := v.reseal(ctx, f, e, state, mark); err != nil {
@@ -41,7 +41,9 @@ func (v *Vault) recover(ctx context.Context, f *found, secret []byte, accept fun
 }
 
 // accepted asks whether the journal that was opened may be recovered.
-func (v *Vault) accepted(ctx context.Context, e *sealed.Epoch, state sealed.Verdict, accept func(Replayer) error) error {
+func (v *Vault) accepted(
+	ctx context.Context, e *sealed.Epoch, state sealed.Verdict, accept func(Replayer) error,
+) error {
 	r, err := e.Driver.Reader()
 	if err != nil {
 		return err
@@ -53,16 +55,19 @@ func (v *Vault) accepted(ctx context.Context, e *sealed.Epoch, state sealed.Verd
 }
 
 // reread checks the journal as it lies there now, against the watermark if sealed_key has one for its epoch.
-func (v *Vault) reread(ctx context.Context, f *found, e *sealed.Epoch) (sealed.Verdict, *seal.Watermark, error) {
+func (v *Vault) reread(
+	ctx context.Context, f *statedir.Found, e *sealed.Epoch,
+) (sealed.Verdict, *seal.Watermark, error) {
 	head, err := e.Driver.Load(ctx)
 	if err != nil {
 		return sealed.Verdict{}, nil, err
 	}
-	if !bytes.Equal(head.Header, f.raw) {
-		return sealed.Verdict{}, nil, &Error{errors.New("sealed_data was replaced since the start"), "restart the Coordinator"}
+	if !bytes.Equal(head.Header, f.Raw) {
+		err := &Error{errors.New("sealed_data was replaced since the start"), "restart the Coordinator"}
+		return sealed.Verdict{}, nil, err
 	}
 	var mark *seal.Watermark
-	if entry, reason := f.entry(); reason == "" && entry.Watermark != nil {
+	if entry, reason := f.Entry(); reason == "" && entry.Watermark != nil {
 		// A watermark that does not open tells nothing: sealed_key is the host's to write.
 		if w, err := seal.OpenWatermark(e.Marks, entry.Watermark, e.Journal, e.Number); err == nil {
 			mark = &w
@@ -73,7 +78,9 @@ func (v *Vault) reread(ctx context.Context, f *found, e *sealed.Epoch) (sealed.V
 }
 
 // reseal keeps the epoch and writes a sealed_key for this machine.
-func (v *Vault) reseal(ctx context.Context, f *found, e *sealed.Epoch, state sealed.Verdict, mark *seal.Watermark) error {
+func (v *Vault) reseal(
+	ctx context.Context, f *statedir.Found, e *sealed.Epoch, state sealed.Verdict, mark *seal.Watermark,
+) error {
 	slots, err := v.teeSlots(ctx, e, nil)
 	if err != nil {
 		return err
@@ -110,8 +117,11 @@ func durable(state sealed.Verdict, mark *seal.Watermark) uint64 {
 
 // continueAnew starts a new epoch with what was recovered and the same R. Its
 // number is beyond every epoch that sealed_key has seen of this journal.
-func (v *Vault) continueAnew(ctx context.Context, f *found, e *sealed.Epoch, state sealed.Verdict, secret []byte) error {
-	h := sealed.Header{Journal: e.Journal, Number: f.newestEpoch(e.Number) + 1, SealMode: e.SealMode, Recovery: e.Recovery}
+func (v *Vault) continueAnew(
+	ctx context.Context, f *statedir.Found, e *sealed.Epoch, state sealed.Verdict, secret []byte,
+) error {
+	number := f.NewestEpoch(e.Number) + 1
+	h := sealed.Header{Journal: e.Journal, Number: number, SealMode: e.SealMode, Recovery: e.Recovery}
 	next, err := v.freshKey(ctx, h, secret)
 	if err != nil {
 		return err
@@ -135,10 +145,10 @@ func (v *Vault) continueAnew(ctx context.Context, f *found, e *sealed.Epoch, sta
 }
 
 // keepStrangeKey sets aside a copy of a sealed_key that is about to be replaced and does not belong to this journal.
-func (v *Vault) keepStrangeKey(f *found) error {
-	if !f.key || f.keyBad == "" && f.newestEpoch(0) > 0 {
+func (v *Vault) keepStrangeKey(f *statedir.Found) error {
+	if !f.StrangeKey() {
 		return nil
 	}
 	v.stored = nil
-	return v.dir.CopyAside(statedir.Key, f.keyID)
+	return v.dir.CopyAside(statedir.Key, f.KeyID)
 }

@@ -14,10 +14,10 @@ import (
 const labelShares = "marblerun/vault/shares/v1"
 
 // sharesAAD binds the shares to the state that they are to open: label ‖ 0 ‖ header.
-func (f *found) sharesAAD() []byte { return append([]byte(labelShares+"\x00"), f.raw...) }
+func sharesAAD(f *statedir.Found) []byte { return append([]byte(labelShares+"\x00"), f.Raw...) }
 
 // locked returns what lies in the directory in phase Sealed.
-func (v *Vault) locked() (*found, error) {
+func (v *Vault) locked() (*statedir.Found, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.closed {
@@ -40,7 +40,7 @@ func (v *Vault) SaveShares(ctx context.Context, shares []byte) error {
 	if v.cfg.Sealers.Unique == nil {
 		return fmt.Errorf("storing recovery shares: %w", ErrNoSealer)
 	}
-	data, err := v.cfg.Sealers.Unique.Seal(ctx, shares, f.sharesAAD())
+	data, err := v.cfg.Sealers.Unique.Seal(ctx, shares, sharesAAD(f))
 	if err != nil {
 		return fmt.Errorf("sealing recovery shares: %w", err)
 	}
@@ -62,7 +62,7 @@ func (v *Vault) LoadShares(ctx context.Context) ([]byte, error) {
 	if v.cfg.Sealers.Unique == nil {
 		return nil, fmt.Errorf("loading recovery shares: %w", ErrNoSealer)
 	}
-	shares, err := v.cfg.Sealers.Unique.Unseal(ctx, data, f.sharesAAD())
+	shares, err := v.cfg.Sealers.Unique.Unseal(ctx, data, sharesAAD(f))
 	if err != nil {
 		return nil, fmt.Errorf("opening recovery shares: %w", err)
 	}

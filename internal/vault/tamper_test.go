@@ -8,10 +8,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"iter"
-	"os"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/marblerun/marblerun/internal/journal"
@@ -86,71 +84,21 @@ func flip(b []byte, at int) []byte {
 	return b
 }
 
+// tampered is a case of TestTampering: the two files, and what the reason must contain.
+type tampered struct {
+	data, key []byte
+	reason    string
+}
+
 // Every kind of tampering leads to phase Sealed with a reason that names it;
 // the table of docs/design/journal.md.
 func TestTampering(t *testing.T) {
-	s := takeSample(t)
-	other := takeSample(t)
-	forge := func(change func(*journal.Head, *[][]byte)) []byte { return s.forge(t, change) }
-	header := func(old, new string) []byte {
-		return forge(func(h *journal.Head, _ *[][]byte) {
-			changed := bytes.Replace(h.Header, []byte(old), []byte(new), 1)
-			if bytes.Equal(changed, h.Header) {
-				t.Fatalf("no %q in the header", old)
-			}
-			h.Header = changed
-		})
-	}
-	snapshotStart := 80 + len(s.head.Header)
-	framesStart := snapshotStart + len(s.head.Snapshot)
-	marbleRun := append(binary.LittleEndian.AppendUint32(nil, 4), append([]byte("null"), make([]byte, 40)...)...)
-	multiParty := `{"` + strings.Repeat("ab", 32) + `":true}`
-	marbleRunMulti := append(binary.LittleEndian.AppendUint32(nil, uint32(len(multiParty))), append([]byte(multiParty), make([]byte, 28)...)...)
-
-	for name, c := range map[string]struct {
-		data, key []byte
-		reason    string
-	}{
-		"data: empty":                        {[]byte{}, s.key, "damaged in its head"},
-		"data: rubbish":                      {[]byte("rubbish"), s.key, "not a journal of this program"},
-		"data: newer format":                 {slices.Concat(s.data[:11], []byte{9}, s.data[12:]), s.key, "format version 9 is unknown"},
-		"data: MarbleRun":                    {marbleRun, s.key, "written by MarbleRun"},
-		"data: MarbleRun, multi-party":       {marbleRunMulti, nil, "written by MarbleRun"},
-		"data: cut in the header":            {s.data[:100], s.key, "ends inside its header"},
-		"data: cut in the snapshot":          {s.data[:snapshotStart+9], s.key, "ends inside its header or snapshot"},
-		"data: cut in the history":           {s.data[:framesStart+60], s.key, "ends before record 6"},
-		"data: cut in the last":              {s.data[:len(s.data)-1], s.key, "ends before record 6"},
-		"data: flipped in the preamble":      {flip(s.data, 20), s.key, "checksum mismatch in the first"},
-		"data: flipped in the header":        {flip(s.data, 90), s.key, "checksum mismatch in header"},
-		"data: flipped in the snapshot":      {flip(s.data, snapshotStart+50), s.key, "checksum mismatch in header or snapshot"},
-		"data: of another journal":           {other.data, s.key, "sealed_key belongs to another journal"},
-		"key: missing":                       {s.data, nil, "sealed_key is missing"},
-		"key: empty":                         {s.data, []byte{}, "sealed_key is unreadable"},
-		"key: rubbish":                       {s.data, []byte("0123456789abcdef0123456789abcdef"), "sealed_key is unreadable: malformed"},
-		"key: flipped":                       {s.data, flip(s.key, 100), "sealed_key is unreadable: malformed: checksum"},
-		"key: newer format":                  {s.data, slices.Concat(s.key[:11], []byte{9}, s.key[12:]), "format version 9"},
-		"forged: seal mode":                  {header(`"ProductKey"`, `"UniqueKey"`), s.key, "header differs"},
-		"forged: recovery meta":              {header(`"recovery":"bWV0`, `"recovery":"bWFt`), s.key, "header differs"},
-		"forged: recovery slot":              {header(`"kind":"recovery"`, `"kind":"recoverx"`), s.key, "header differs"},
-		"forged: journal id":                 {header(`"journal":"`+string(s.head.Header[12:44]), `"journal":"`+strings.Repeat("0", 32)), s.key, "belongs to another"},
-		"forged: epoch":                      {header(`"epoch":1`, `"epoch":2`), s.key, "sealed_key is older than sealed_data"},
-		"forged: header is no JSON":          {header(`{"journal"`, `["journal"`), s.key, "header: malformed"},
-		"forged: snapshot of another":        {forge(func(h *journal.Head, _ *[][]byte) { h.Snapshot = other.head.Snapshot }), s.key, "snapshot is not the one"},
-		"forged: position of the snapshot":   {forge(func(h *journal.Head, _ *[][]byte) { h.Position = 7 }), s.key, "header differs"},
-		"forged: position renumbered":        {forge(func(h *journal.Head, _ *[][]byte) { h.First, h.Position = 4, 7 }), s.key, "header differs"},
-		"forged: anchor":                     {forge(func(h *journal.Head, _ *[][]byte) { h.Anchor[0] ^= 1 }), s.key, "header differs"},
-		"forged: history record flipped":     {forge(func(_ *journal.Head, b *[][]byte) { (*b)[1] = flip((*b)[1], 30) }), s.key, "at record 6"},
-		"forged: history records swapped":    {forge(func(_ *journal.Head, b *[][]byte) { (*b)[0], (*b)[1] = (*b)[1], (*b)[0] }), s.key, "at record 6"},
-		"forged: history record removed":     {forge(func(_ *journal.Head, b *[][]byte) { *b = slices.Delete(*b, 1, 2) }), s.key, "at record 6"},
-		"forged: tail record flipped":        {forge(func(_ *journal.Head, b *[][]byte) { (*b)[5] = flip((*b)[5], 30) }), s.key, "at record 8"},
-		"forged: tail records swapped":       {forge(func(_ *journal.Head, b *[][]byte) { (*b)[5], (*b)[6] = (*b)[6], (*b)[5] }), s.key, "at record 8"},
-		"forged: tail record removed":        {forge(func(_ *journal.Head, b *[][]byte) { *b = slices.Delete(*b, 5, 6) }), s.key, "at record 8"},
-		"forged: tail record doubled":        {forge(func(_ *journal.Head, b *[][]byte) { *b = slices.Insert(*b, 6, (*b)[5]) }), s.key, "at record 9"},
-		"forged: tail record of another":     {forge(func(_ *journal.Head, b *[][]byte) { (*b)[7] = other.bodies[7] }), s.key, "at record 10"},
-		"forged: last records cut off":       {forge(func(_ *journal.Head, b *[][]byte) { *b = (*b)[:6] }), s.key, "older than sealed_key: it ends at record 8"},
-		"forged: record too short to open":   {forge(func(_ *journal.Head, b *[][]byte) { (*b)[7] = nil }), s.key, "at record 10"},
-		"forged: snapshot too short to open": {forge(func(h *journal.Head, _ *[][]byte) { h.Snapshot = []byte("x") }), s.key, "snapshot is not the one"},
-	} {
+	s, other := takeSample(t), takeSample(t)
+	cases := map[string]tampered{}
+	damagedFiles(s, other, cases)
+	forgedHeads(t, s, other, cases)
+	forgedRecords(t, s, other, cases)
+	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			disk := journaltest.NewDisk()
 			disk.Put("d/sealed_data", c.data)
@@ -162,7 +110,8 @@ func TestTampering(t *testing.T) {
 			if boot.Foreign != strings.Contains(name, "MarbleRun") {
 				t.Errorf("Foreign is %t", boot.Foreign)
 			}
-			if got := disk.Files(); !bytes.Equal(got["d/sealed_data"], c.data) || !bytes.Equal(got["d/sealed_key"], c.key) {
+			got := disk.Files()
+			if !bytes.Equal(got["d/sealed_data"], c.data) || !bytes.Equal(got["d/sealed_key"], c.key) {
 				t.Error("looking at it changed it")
 			}
 			replacesWithoutLoss(t, v, disk, c.data)
@@ -176,6 +125,100 @@ func TestTampering(t *testing.T) {
 	expect(t, v, 10)
 }
 
+func damagedFiles(s, other sample, cases map[string]tampered) {
+	snapshot := 80 + len(s.head.Header)
+	frames := snapshot + len(s.head.Snapshot)
+	marbleRun := func(header string) []byte {
+		out := binary.LittleEndian.AppendUint32(nil, uint32(len(header)))
+		return append(append(out, header...), make([]byte, 40)...)
+	}
+	multiParty := marbleRun(`{"` + strings.Repeat("ab", 32) + `":true}`)
+	version9 := func(b []byte) []byte { return slices.Concat(b[:11], []byte{9}, b[12:]) }
+	rubbish := []byte("0123456789abcdef0123456789abcdef")
+	for name, c := range map[string]tampered{
+		"data: empty":                   {[]byte{}, s.key, "damaged in its head"},
+		"data: rubbish":                 {rubbish, s.key, "not a journal of this program"},
+		"data: newer format":            {version9(s.data), s.key, "format version 9 is unknown"},
+		"data: MarbleRun":               {marbleRun("null"), s.key, "written by MarbleRun"},
+		"data: MarbleRun, multi-party":  {multiParty, nil, "written by MarbleRun"},
+		"data: cut in the header":       {s.data[:100], s.key, "ends inside its header"},
+		"data: cut in the snapshot":     {s.data[:snapshot+9], s.key, "ends inside its header or snapshot"},
+		"data: cut in the history":      {s.data[:frames+60], s.key, "ends before record 6"},
+		"data: cut in the last batch":   {s.data[:len(s.data)-1], s.key, "ends before record 6"},
+		"data: flipped in the preamble": {flip(s.data, 20), s.key, "checksum mismatch in the first"},
+		"data: flipped in the header":   {flip(s.data, 90), s.key, "checksum mismatch in header"},
+		"data: flipped in the snapshot": {flip(s.data, snapshot+50), s.key, "checksum mismatch in header or snapshot"},
+		"data: of another journal":      {other.data, s.key, "sealed_key belongs to another journal"},
+		"key: missing":                  {s.data, nil, "sealed_key is missing"},
+		"key: empty":                    {s.data, []byte{}, "sealed_key is unreadable"},
+		"key: rubbish":                  {s.data, rubbish, "sealed_key is unreadable: malformed"},
+		"key: flipped":                  {s.data, flip(s.key, 100), "sealed_key is unreadable: malformed: checksum"},
+		"key: newer format":             {s.data, version9(s.key), "format version 9"},
+	} {
+		cases[name] = c
+	}
+}
+
+func forgedHeads(t *testing.T, s, other sample, cases map[string]tampered) {
+	t.Helper()
+	const differs = "header differs from the one"
+	header := func(name, reason, old, new string) {
+		cases["forged: "+name] = tampered{s.forge(t, func(h *journal.Head, _ *[][]byte) {
+			changed := bytes.Replace(h.Header, []byte(old), []byte(new), 1)
+			if bytes.Equal(changed, h.Header) {
+				t.Fatalf("no %q in the header", old)
+			}
+			h.Header = changed
+		}), s.key, reason}
+	}
+	id := string(s.head.Header[12:44])
+	header("seal mode", differs, `"ProductKey"`, `"UniqueKey"`)
+	header("recovery meta", differs, `"recovery":"bWV0`, `"recovery":"bWFt`)
+	header("recovery slot", differs, `"kind":"recovery"`, `"kind":"recoverx"`)
+	header("journal id", "belongs to another", `"journal":"`+id, `"journal":"`+strings.Repeat("0", 32))
+	header("epoch", "sealed_key is older than sealed_data", `"epoch":1`, `"epoch":2`)
+	header("no JSON", "header: malformed", `{"journal"`, `["journal"`)
+
+	head := func(name, reason string, change func(*journal.Head)) {
+		data := s.forge(t, func(h *journal.Head, _ *[][]byte) { change(h) })
+		cases["forged: "+name] = tampered{data, s.key, reason}
+	}
+	head("snapshot of another", "snapshot is not the one", func(h *journal.Head) { h.Snapshot = other.head.Snapshot })
+	head("snapshot too short", "snapshot is not the one", func(h *journal.Head) { h.Snapshot = []byte("x") })
+	head("position of the snapshot", differs, func(h *journal.Head) { h.Position = 7 })
+	head("renumbered", differs, func(h *journal.Head) { h.First, h.Position = 4, 7 })
+	head("anchor", differs, func(h *journal.Head) { h.Anchor[0] ^= 1 })
+}
+
+// forgedRecords changes records 3 to 10; index 0 is record 3, the snapshot is at 6.
+func forgedRecords(t *testing.T, s, other sample, cases map[string]tampered) {
+	t.Helper()
+	forge := func(name, reason string, change func(b [][]byte) [][]byte) {
+		data := s.forge(t, func(_ *journal.Head, b *[][]byte) { *b = change(*b) })
+		cases["forged: "+name] = tampered{data, s.key, reason}
+	}
+	set := func(i int, body []byte) func([][]byte) [][]byte {
+		return func(b [][]byte) [][]byte { b[i] = body; return b }
+	}
+	swap := func(i int) func([][]byte) [][]byte {
+		return func(b [][]byte) [][]byte { b[i], b[i+1] = b[i+1], b[i]; return b }
+	}
+	remove := func(i int) func([][]byte) [][]byte {
+		return func(b [][]byte) [][]byte { return slices.Delete(b, i, i+1) }
+	}
+	forge("history record flipped", "at record 6", set(1, flip(s.bodies[1], 30)))
+	forge("history records swapped", "at record 6", swap(0))
+	forge("history record removed", "at record 6", remove(1))
+	forge("tail record flipped", "at record 8", set(5, flip(s.bodies[5], 30)))
+	forge("tail records swapped", "at record 8", swap(5))
+	forge("tail record removed", "at record 8", remove(5))
+	forge("tail record of another", "at record 10", set(7, other.bodies[7]))
+	forge("record too short", "at record 10", set(7, nil))
+	forge("tail record doubled", "at record 9", func(b [][]byte) [][]byte { return slices.Insert(b, 6, b[5]) })
+	forge("last records cut off", "older than sealed_key: it ends at record 8, sealed_key has seen record 10",
+		func(b [][]byte) [][]byte { return b[:6] })
+}
+
 // replacesWithoutLoss sets a new manifest over damaged state.
 func replacesWithoutLoss(t *testing.T, v *Vault, disk *journaltest.Disk, old []byte) {
 	t.Helper()
@@ -183,7 +226,8 @@ func replacesWithoutLoss(t *testing.T, v *Vault, disk *journaltest.Disk, old []b
 	must(t, v.Close(t.Context()))
 	kept := false
 	for name, data := range disk.Files() {
-		kept = kept || strings.HasPrefix(name, "d/sealed_data.") && strings.Contains(name, ".dropped") && bytes.Equal(data, old)
+		aside := strings.HasPrefix(name, "d/sealed_data.") && strings.Contains(name, ".dropped")
+		kept = kept || aside && bytes.Equal(data, old)
 	}
 	if !kept {
 		t.Errorf("the damaged state was not kept: %v", files(disk))
@@ -228,46 +272,5 @@ func TestRecoverKeepsStrangeKey(t *testing.T) {
 		}
 		v, _ = mustOpen(t, config(disk), Ready)
 		expect(t, v, 10)
-	}
-}
-
-// failing is a disk that cannot be read.
-type failing struct {
-	journal.FS
-	name       string
-	open, read error
-}
-
-type failingFile struct {
-	journal.File
-	err error
-}
-
-func (f failingFile) ReadAt([]byte, int64) (int, error) { return 0, f.err }
-
-func (f failing) OpenFile(path string, flag int) (journal.File, error) {
-	if !strings.HasSuffix(path, f.name) || flag&os.O_CREATE != 0 {
-		return f.FS.OpenFile(path, flag)
-	}
-	if f.open != nil {
-		return nil, &os.PathError{Op: "open", Path: path, Err: f.open}
-	}
-	inner, err := f.FS.OpenFile(path, flag)
-	return failingFile{inner, f.read}, err
-}
-
-// A disk error is an error, never "no state found" and never "damaged".
-func TestDiskErrorIsFatal(t *testing.T) {
-	s := takeSample(t)
-	for _, name := range []string{"sealed_data", "sealed_key"} {
-		for _, fs := range []failing{{name: name, open: syscall.EACCES}, {name: name, open: syscall.EIO}, {name: name, read: syscall.EIO}} {
-			disk := journaltest.NewDisk()
-			disk.Put("d/sealed_data", s.data)
-			disk.Put("d/sealed_key", s.key)
-			fs.FS = disk
-			if _, boot, err := Open(t.Context(), config(fs)); err == nil {
-				t.Errorf("%s, open: %v, read: %v: %+v", name, fs.open, fs.read, boot)
-			}
-		}
 	}
 }

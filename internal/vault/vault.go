@@ -161,9 +161,9 @@ type Vault struct {
 	stored []seal.EpochKeys // what sealed_key has; under keys
 
 	phase  Phase
-	found  *found        // Sealed
-	epoch  *epoch        // Ready
-	at     sealed.Cursor // Ready
+	found  *statedir.Found // Sealed
+	epoch  *epoch          // Ready
+	at     sealed.Cursor   // Ready
 	broken error
 	closed bool
 	timer  *time.Timer // armed: a watermark is due
@@ -287,7 +287,7 @@ func (v *Vault) Close(ctx context.Context) error {
 	v.mu.Unlock()
 	var err error
 	if e != nil && broken == nil && v.mark != last {
-		err = v.writeMark(ctx)
+		err = v.writeMark()
 	}
 	if e != nil {
 		err = errors.Join(err, e.Driver.Close())

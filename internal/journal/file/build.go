@@ -127,7 +127,10 @@ func (b *builder) commit(path string) (*image, error) {
 	if err := journal.Commit(b.fs, b.path, path); err != nil {
 		return nil, err
 	}
-	img := &image{f: b.f, start: b.index.marks[0], index: b.index, end: b.written, last: b.at.position - 1, chain: b.at.prev}
+	img := &image{
+		f: b.f, start: b.index.marks[0], index: b.index,
+		end: b.written, last: b.at.position - 1, chain: b.at.prev,
+	}
 	img.refs.Store(1)
 	return img, nil
 }

@@ -15,9 +15,11 @@ import (
 const (
 	magic         = "MRBLDATA"
 	formatVersion = 1
-	preambleSize  = 80 // magic 8, version 4, header length 4, snapshot length 8, position 8, first 8, anchor 32, CRC 4, CRC 4
 	batchMagic    = "MRB1"
-	batchHead     = 28 // magic 4, payload length 4, first position 8, count 4, payload CRC 4, head CRC 4
+
+	// magic 8, version 4, header length 4, snapshot length 8, position 8, first 8, anchor 32, CRC 4, CRC 4
+	preambleSize = 80
+	batchHead    = 28 // magic 4, payload length 4, first position 8, count 4, payload CRC 4, head CRC 4
 
 	maxHeader = 4 << 20   // bytes of the header
 	maxBatch  = 512 << 20 // bytes of one batch's payload

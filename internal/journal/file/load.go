@@ -27,7 +27,8 @@ func (d *Driver) Load(context.Context) (journal.Head, error) {
 		return journal.Head{}, fmt.Errorf("reading the journal: %w", err)
 	}
 	if crc(buf) != p.crc {
-		return journal.Head{}, &journal.CorruptError{Offset: preambleSize, Text: "checksum mismatch in header or snapshot"}
+		const text = "checksum mismatch in header or snapshot"
+		return journal.Head{}, &journal.CorruptError{Offset: preambleSize, Text: text}
 	}
 	head := journal.Head{Position: p.position, First: p.first, Anchor: p.anchor}
 	head.Header, head.Snapshot = buf[:p.header:p.header], buf[p.header:]

@@ -58,7 +58,8 @@ func (b *builder) copy(ctx context.Context, r *reader) error {
 			return err
 		}
 		if f.Prev != b.at.prev {
-			return &journal.CorruptError{Position: f.Position, Offset: -1, Text: "the chain of hashes does not continue here"}
+			const text = "the chain of hashes does not continue here"
+			return &journal.CorruptError{Position: f.Position, Offset: -1, Text: text}
 		}
 		if err := b.add(f.Body); err != nil {
 			return err

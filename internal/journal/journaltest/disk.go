@@ -51,7 +51,9 @@ type span struct{ from, to int }
 
 // sync stores what is dirty, as a kernel does: bytes that it believes clean are not written again.
 func (n *inode) sync() {
-	n.synced = append(n.synced[:min(len(n.synced), len(n.data)):len(n.synced)], make([]byte, max(len(n.data)-len(n.synced), 0))...)
+	resized := make([]byte, len(n.data))
+	copy(resized, n.synced)
+	n.synced = resized
 	for _, s := range n.dirty {
 		if s.from < len(n.data) {
 			copy(n.synced[s.from:], n.data[s.from:min(s.to, len(n.data))])

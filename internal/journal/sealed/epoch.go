@@ -60,7 +60,8 @@ func (e *Epoch) Seal(position uint64, prev journal.Hash, payload []byte) ([]byte
 func (e *Epoch) Open(f journal.Frame) ([]byte, error) {
 	payload, err := e.records.Open(nil, f.Body, e.recordAAD(f.Position, f.Prev))
 	if err != nil {
-		return nil, &journal.CorruptError{Position: f.Position, Offset: -1, Text: "the record is not the one that was sealed here"}
+		const text = "the record is not the one that was sealed here"
+		return nil, &journal.CorruptError{Position: f.Position, Offset: -1, Text: text}
 	}
 	return payload, nil
 }
@@ -81,14 +82,17 @@ func (e *Epoch) Image(position uint64, first uint64, anchor journal.Hash, state 
 func (e *Epoch) openSnapshot(head journal.Head) (snapshot, error) {
 	plaintext, err := e.snapshots.Open(nil, head.Snapshot, e.aad())
 	if err != nil {
-		return snapshot{}, &journal.CorruptError{Offset: -1, Text: "the snapshot is not the one that was sealed for this header"}
+		const text = "the snapshot is not the one that was sealed for this header"
+		return snapshot{}, &journal.CorruptError{Offset: -1, Text: text}
 	}
 	s, err := parseSnapshot(plaintext)
 	if err != nil {
 		return snapshot{}, err
 	}
-	if !bytes.Equal(s.header, head.Header) || s.position != head.Position || s.first != head.First || s.anchor != head.Anchor {
-		return snapshot{}, &journal.CorruptError{Offset: -1, Text: "the header differs from the one that was sealed in the snapshot"}
+	same := s.position == head.Position && s.first == head.First && s.anchor == head.Anchor
+	if !same || !bytes.Equal(s.header, head.Header) {
+		const text = "the header differs from the one that was sealed in the snapshot"
+		return snapshot{}, &journal.CorruptError{Offset: -1, Text: text}
 	}
 	return s, nil
 }
@@ -104,7 +108,10 @@ func (e *Epoch) State(ctx context.Context) ([]byte, error) {
 }
 
 // Walk opens the records beyond a position, in order, until fn has enough or fails.
-func (e *Epoch) Walk(ctx context.Context, r journal.Reader, after uint64, fn func(position uint64, payload []byte) (more bool, err error)) error {
+func (e *Epoch) Walk(
+	ctx context.Context, r journal.Reader, after uint64,
+	fn func(position uint64, payload []byte) (more bool, err error),
+) error {
 	for f, err := range r.Frames(ctx, after) {
 		if err != nil {
 			return fmt.Errorf("reading records: %w", err)
@@ -124,7 +131,9 @@ func (e *Epoch) Walk(ctx context.Context, r journal.Reader, after uint64, fn fun
 // Carry returns the records of a journal for the next epoch, sealed again if
 // the data key changes, and after them a new record (nil: none). The function
 // returned moves the cursor along with what it yields.
-func (e *Epoch) Carry(ctx context.Context, r journal.Reader, next *Epoch, record []byte) func(*Cursor) iter.Seq2[[]byte, error] {
+func (e *Epoch) Carry(
+	ctx context.Context, r journal.Reader, next *Epoch, record []byte,
+) func(*Cursor) iter.Seq2[[]byte, error] {
 	return func(at *Cursor) iter.Seq2[[]byte, error] {
 		return func(yield func([]byte, error) bool) {
 			give := func(body []byte, err error) bool {

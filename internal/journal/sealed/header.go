@@ -38,7 +38,8 @@ func ParseHeader(raw []byte) (Header, error) {
 		return Header{}, fmt.Errorf("its header: %w", err)
 	}
 	if h.Number == 0 || h.TEE == "" || !slices.Contains([]string{ProductKey, UniqueKey, Disabled}, h.SealMode) {
-		return Header{}, fmt.Errorf("its header is %w: epoch %d, TEE %q, seal mode %q", seal.ErrMalformed, h.Number, h.TEE, h.SealMode)
+		return Header{}, fmt.Errorf("its header is %w: epoch %d, TEE %q, seal mode %q",
+			seal.ErrMalformed, h.Number, h.TEE, h.SealMode)
 	}
 	return h, nil
 }

@@ -41,7 +41,8 @@ func TestHeader(t *testing.T) {
 		t.Errorf("recovery slot %v, %t", slot, ok)
 	}
 	for _, change := range [][2]string{
-		{`"epoch":2`, `"epoch":0`}, {`"tee":"sgx"`, `"tee":""`}, {`ProductKey`, `productkey`}, {`"journal":"01`, `"journal":"0`},
+		{`"epoch":2`, `"epoch":0`}, {`"tee":"sgx"`, `"tee":""`}, {`ProductKey`, `productkey`},
+		{`"journal":"01`, `"journal":"0`},
 		{`{"journal"`, `["journal"`}, {`"epoch":2`, `"epoch":-1`},
 	} {
 		bad := strings.Replace(string(raw), change[0], change[1], 1)
@@ -65,7 +66,8 @@ func TestAAD(t *testing.T) {
 		h.Journal[i] = byte(i)
 	}
 	prev := journal.Hash(bytes.Repeat([]byte{0xff}, 32))
-	want := "00000001" + "000102030405060708090a0b0c0d0e0f" + "0000000000000002" + "0000000000000007" + strings.Repeat("ff", 32)
+	want := "00000001" + "000102030405060708090a0b0c0d0e0f" + "0000000000000002" + "0000000000000007" +
+		strings.Repeat("ff", 32)
 	if got := hex.EncodeToString(h.recordAAD(7, prev)); got != want {
 		t.Errorf("record: %s", got)
 	}
@@ -98,7 +100,8 @@ func TestRecordIsBound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := e.Open(journal.Frame{Position: 7, Prev: prev, Body: body}); err != nil || string(got) != "payload" {
+	frame := journal.Frame{Position: 7, Prev: prev, Body: body}
+	if got, err := e.Open(frame); err != nil || string(got) != "payload" {
 		t.Errorf("%q, %v", got, err)
 	}
 	otherEpoch, otherJournal, otherKey := newSample(t), newSample(t), newSample(t)
@@ -108,9 +111,9 @@ func TestRecordIsBound(t *testing.T) {
 	for name, open := range map[string]func() ([]byte, error){
 		"position":    func() ([]byte, error) { return e.Open(journal.Frame{Position: 8, Prev: prev, Body: body}) },
 		"predecessor": func() ([]byte, error) { return e.Open(journal.Frame{Position: 7, Body: body}) },
-		"epoch":       func() ([]byte, error) { return otherEpoch.Open(journal.Frame{Position: 7, Prev: prev, Body: body}) },
-		"journal":     func() ([]byte, error) { return otherJournal.Open(journal.Frame{Position: 7, Prev: prev, Body: body}) },
-		"key":         func() ([]byte, error) { return otherKey.Open(journal.Frame{Position: 7, Prev: prev, Body: body}) },
+		"epoch":       func() ([]byte, error) { return otherEpoch.Open(frame) },
+		"journal":     func() ([]byte, error) { return otherJournal.Open(frame) },
+		"key":         func() ([]byte, error) { return otherKey.Open(frame) },
 	} {
 		var corrupt *journal.CorruptError
 		if _, err := open(); !errors.As(err, &corrupt) || corrupt.Position == 0 {
@@ -121,7 +124,8 @@ func TestRecordIsBound(t *testing.T) {
 
 func TestSnapshotText(t *testing.T) {
 	want := snapshot{
-		header: []byte("header"), position: 9, chain: journal.Hash{1}, first: 4, anchor: journal.Hash{2}, state: []byte("state"),
+		header: []byte("header"), state: []byte("state"),
+		position: 9, chain: journal.Hash{1}, first: 4, anchor: journal.Hash{2},
 	}
 	text := want.encode()
 	if len(text)+seal.Overhead != want.sealedSize() {
@@ -148,7 +152,8 @@ func TestDamage(t *testing.T) {
 	if _, is := Damage(errors.New("input/output error")); is {
 		t.Error("a failing disk is damage")
 	}
-	if text, is := Damage(&journal.CorruptError{Position: 4, Offset: -1, Text: "x"}); !is || text != "sealed_data is damaged at record 4: x" {
+	text, is := Damage(&journal.CorruptError{Position: 4, Offset: -1, Text: "x"})
+	if !is || text != "sealed_data is damaged at record 4: x" {
 		t.Errorf("%q, %t", text, is)
 	}
 }

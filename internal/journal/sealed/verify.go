@@ -57,11 +57,14 @@ func (e *Epoch) Verify(ctx context.Context, head journal.Head, mark *seal.Waterm
 	if err != nil {
 		return Verdict{}, err
 	}
-	at := StartCursor(journal.Image{First: s.first, Anchor: s.anchor, Position: s.position, SnapshotSize: len(head.Snapshot)})
+	at := StartCursor(journal.Image{
+		First: s.first, Anchor: s.anchor, Position: s.position, SnapshotSize: len(head.Snapshot),
+	})
 	older := ""
 	visit := func() error {
 		if at.Last == s.position && at.Chain != s.chain {
-			return &journal.CorruptError{Position: at.Last, Offset: -1, Text: "the records up to here are not those of the snapshot"}
+			const text = "the records up to here are not those of the snapshot"
+			return &journal.CorruptError{Position: at.Last, Offset: -1, Text: text}
 		}
 		if mark != nil && at.Last == mark.Position && at.Chain != mark.Chain {
 			older = fmt.Sprintf("its record %d is not the one that sealed_key has seen", at.Last)

@@ -190,9 +190,10 @@ func (d Dir) MoveAside(name, id string) error {
 
 // StripKeyAside takes sealed_key out of use, without the slots that this program's TEE could open.
 func (d Dir) StripKeyAside(id string, entries []seal.EpochKeys) error {
+	known := func(s seal.Slot) bool { return s.Kind.Known() }
 	entries = slices.Clone(entries)
 	for i := range entries {
-		entries[i].Slots = slices.DeleteFunc(slices.Clone(entries[i].Slots), func(s seal.Slot) bool { return s.Kind.Known() })
+		entries[i].Slots = slices.DeleteFunc(slices.Clone(entries[i].Slots), known)
 	}
 	return d.aside(Key, id, func(target string, _ []string) error {
 		return errors.Join(d.writeKey(target, entries), d.Remove(Key))
