@@ -148,7 +148,8 @@ func TestFormatErrors(t *testing.T) {
 	for want, data := range map[string][]byte{
 		"0 sealed bytes": {}, "1 sealed bytes": {1}, "version 9": {9, 1}, "another kind": {1, 3}, "2 sealed": {1, 1},
 	} {
-		if _, err := parseBlob(data, driverGramine); !errors.Is(err, seal.ErrMalformed) || !strings.Contains(err.Error(), want) {
+		_, err := parseBlob(data, driverGramine)
+		if !errors.Is(err, seal.ErrMalformed) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%x: %v", data, err)
 		}
 	}

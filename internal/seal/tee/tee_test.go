@@ -94,7 +94,8 @@ func TestGramineKeys(t *testing.T) {
 	for _, name := range []string{"_sgx_mrsigner", "_sgx_mrenclave"} {
 		must(t, os.WriteFile(filepath.Join(root, "dev/attestation/keys", name), make([]byte, 16), 0o600))
 	}
-	if _, err := sealersOf(t, inGramine, Config{Root: root}).Product.Seal(t.Context(), secret, nil); !errors.Is(err, errZeroKey) {
+	_, err := sealersOf(t, inGramine, Config{Root: root}).Product.Seal(t.Context(), secret, nil)
+	if !errors.Is(err, errZeroKey) {
 		t.Errorf("key of zeros: %v", err)
 	}
 }
