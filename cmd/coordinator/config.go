@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/marblerun/marblerun/attest/verifier"
 	"github.com/marblerun/marblerun/internal/logging"
 )
 
@@ -58,6 +59,9 @@ type config struct {
 	startupManifest string // path
 	historyLimit    int64  // bytes; 0 is the default
 	httpErrorLevel  slog.Level
+	// collateral says where the collateral for verifying evidence comes from.
+	collateral verifier.Config
+	softTEE    softTEE
 }
 
 // readConfig returns the configuration, or all problems.
@@ -85,6 +89,9 @@ func readConfig(p process) (config, error) {
 	note(err)
 	cfg.historyLimit, err = mebibytes(p, envHistoryLimit)
 	note(err)
+	cfg.collateral, err = readCollateral(p)
+	note(err)
+	cfg.softTEE = readSoftTEE(p)
 	note(unsupported(p))
 	return cfg, errors.Join(problems...)
 }
@@ -179,7 +186,7 @@ func unsupported(p process) error {
 func unknownVariables(environ []string) []string {
 	known := []string{
 		envMeshAddr, envClientAddr, envMetricsAddr, envDNSNames, envSealDir, envDevMode, envSimulation, envRecoveryOnly,
-		envHistoryLimit,
+		envHistoryLimit, envPCCS, envQCNL, envKDS, envBundle, envCacheDir, envWatchEarly, envSoftTEERoot,
 	}
 	var unknown []string
 	for _, pair := range environ {

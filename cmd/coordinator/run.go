@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/grpclog"
 
 	"github.com/marblerun/marblerun/attest/issue"
+	"github.com/marblerun/marblerun/attest/verifier"
 	"github.com/marblerun/marblerun/internal/coordinator"
 	"github.com/marblerun/marblerun/internal/logging"
 	"github.com/marblerun/marblerun/internal/server"
@@ -75,7 +76,9 @@ func coordinate(ctx context.Context, p process, log *slog.Logger) (what string, 
 	for _, name := range unknownVariables(p.environ) {
 		log.Warn("Unknown variable in the environment, ignoring it", "name", name)
 	}
-	kernel, err := kernelConfig(ctx, p, cfg, log)
+	early := &earlyChanges{}
+	cfg.collateral.OnEarlyChange = early.note
+	kernel, v, err := kernelConfig(ctx, p, cfg, log)
 	if err != nil {
 		return "Cannot establish trust in this process", err
 	}
@@ -83,6 +86,7 @@ func coordinate(ctx context.Context, p process, log *slog.Logger) (what string, 
 	srv, err := server.Listen(ctx, server.Config{
 		ClientAddr: cfg.clientAddr, MeshAddr: cfg.meshAddr, MetricsAddr: cfg.metricsAddr,
 		Version: coordinator.Version{Version: version, Commit: commit}, Log: log, HTTPErrorLevel: cfg.httpErrorLevel,
+		EarlyTCBChanges: early.n.Load,
 	})
 	if err != nil {
 		return "Cannot listen", err
@@ -95,11 +99,32 @@ func coordinate(ctx context.Context, p process, log *slog.Logger) (what string, 
 	if err != nil {
 		return "Cannot create Coordinator core", err
 	}
+	stop := keepFresh(ctx, v, log)
 	what, err = serve(ctx, srv, c, cfg)
+	stop()
 	if closing := closeCoordinator(c); err == nil && closing != nil {
 		return "Cannot close the state", closing
 	}
 	return what, err
+}
+
+// keepFresh refreshes collateral in the background until the returned function is called.
+func keepFresh(ctx context.Context, v *verifier.Verifier, log *slog.Logger) (stop func()) {
+	if v == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := v.Run(ctx); err != nil && ctx.Err() == nil {
+			log.Error("Refreshing collateral in the background ended; it is fetched when it is needed", "error", err)
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
 }
 
 // serve sets the startup manifest, if there is one, and serves.
@@ -138,12 +163,14 @@ func closeCoordinator(c *coordinator.Coordinator) error {
 	return c.Close(ctx)
 }
 
-// kernelConfig is the Coordinator's configuration, the TEE included.
-func kernelConfig(ctx context.Context, p process, cfg config, log *slog.Logger) (coordinator.Config, error) {
+// kernelConfig is the Coordinator's configuration, the TEE included, and the verifier of evidence; nil in simulation.
+func kernelConfig(ctx context.Context, p process, cfg config, log *slog.Logger,
+) (coordinator.Config, *verifier.Verifier, error) {
 	kernel := coordinator.Config{
 		SealDir: cfg.sealDir, DNSNames: cfg.dnsNames, IPs: cfg.ips,
 		RecoveryOnly: cfg.recoveryOnly, HistoryLimit: cfg.historyLimit,
 		FeatureEnvironment: p.getenv, Now: time.Now, Rand: rand.Reader, Log: log,
 	}
-	return kernel, trust(ctx, p, cfg, log, &kernel)
+	v, err := trust(ctx, p, cfg, log, &kernel)
+	return kernel, v, err
 }

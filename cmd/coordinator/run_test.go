@@ -369,10 +369,19 @@ func TestWhatEndsTheProgram(t *testing.T) {
 		"bad address":          {[]string{envMeshAddr, "nonsense"}, noTEE, []string{"missing port"}},
 		"no TEE": {[]string{envSimulation, ""}, noTEE,
 			[]string{"Cannot establish trust", "no source of TEE evidence found", "set EDG_COORDINATOR_SIMULATION=1"}},
-		"simulation in a TEE":       {nil, inTEE, []string{"EDG_COORDINATOR_SIMULATION=1 is refused in a TEE", "sgx (test)"}},
-		"old simulation in a TEE":   {[]string{envSimulation, "", envOESimulation, "1"}, inTEE, []string{"OE_SIMULATION=1 is refused in a TEE"}},
-		"dev mode in a TEE":         {[]string{envSimulation, "", envDevMode, "1"}, inTEE, []string{"EDG_COORDINATOR_DEV_MODE=1 is refused in a TEE"}},
-		"a TEE":                     {[]string{envSimulation, ""}, inTEE, []string{"verifies no evidence yet"}},
+		"simulation in a TEE":     {nil, inTEE, []string{"EDG_COORDINATOR_SIMULATION: refused in a TEE", "sgx (test)"}},
+		"old simulation in a TEE": {[]string{envSimulation, "", envOESimulation, "1"}, inTEE, []string{"OE_SIMULATION: refused in a TEE"}},
+		"dev mode in a TEE":       {[]string{envSimulation, "", envDevMode, "1"}, inTEE, []string{"EDG_COORDINATOR_DEV_MODE: refused in a TEE"}},
+		"software root in a TEE": {[]string{envSimulation, "", envSoftTEERoot, "/root.pem"}, inTEE,
+			[]string{"EDG_COORDINATOR_SOFTTEE_ROOT: refused in a TEE"}},
+		"software TEE in a TEE": {[]string{envSimulation, "", envSoftTEESocket, "/socket"}, inTEE,
+			[]string{"EDG_SOFTTEE_SOCKET: refused in a TEE"}},
+		"a TEE without evidence": {[]string{envSimulation, ""}, inTEE, []string{"cannot create Coordinator core", "no quote today"}},
+		"software TEE and simulation": {[]string{envSoftTEESocket, "/socket"}, noTEE,
+			[]string{"EDG_SOFTTEE_SOCKET and EDG_COORDINATOR_SIMULATION contradict each other"}},
+		"software TEE without its root": {[]string{envSimulation, "", envSoftTEESocket, "/socket"}, noTEE,
+			[]string{"EDG_SOFTTEE_SOCKET needs EDG_COORDINATOR_SOFTTEE_ROOT"}},
+		"bad bundle":                {[]string{envSoftTEERoot, bad}, noTEE, []string{"setting up the verification of evidence"}},
 		"detection fails":           {nil, broken, []string{"looking for a TEE: broken"}},
 		"startup manifest missing":  {[]string{envStartupManifest, "/does/not/exist"}, noTEE, []string{"Cannot set startup manifest", "/does/not/exist"}},
 		"startup manifest invalid":  {[]string{envStartupManifest, bad}, noTEE, []string{"Cannot set startup manifest"}},
@@ -394,10 +403,13 @@ func TestWhatEndsTheProgram(t *testing.T) {
 	}
 }
 
-type someTEE struct{ issue.Issuer }
+type someTEE struct{}
 
 func (someTEE) Name() string    { return "test" }
 func (someTEE) TEE() attest.TEE { return attest.SGX }
+func (someTEE) Issue(context.Context, [64]byte) ([]byte, error) {
+	return nil, fmt.Errorf("no quote today")
+}
 
 // Metrics are worth a warning, no more.
 func TestMetricsAddressTaken(t *testing.T) {

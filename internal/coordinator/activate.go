@@ -69,6 +69,8 @@ type activation struct {
 	uuid   string // canonical
 	csr    *pki.CSR
 	claims *attest.Claims // nil in simulation
+	// banKeys are the bans that would keep this Marble out.
+	banKeys []string
 
 	// read is what the preparation relied on.
 	read   generations
@@ -86,6 +88,10 @@ func (a *activation) prepare(ctx context.Context, s *State) error {
 	policy, ok := m.Policy(marble.Package)
 	if !ok {
 		return a.refused("undefined package %q", marble.Package)
+	}
+	a.banKeys = banKeys(a.req)
+	if err := a.checkBan(s); err != nil {
+		return err
 	}
 	if err := a.checkBudget(s); err != nil {
 		return err
@@ -132,7 +138,7 @@ func (a *activation) checkEvidence(ctx context.Context, policy attest.Policy) er
 	if a.claims == nil {
 		claims, err := a.c.cfg.Verifier.Verify(ctx, a.req.Evidence)
 		if err != nil {
-			return a.refused("invalid quote: %w", err)
+			return a.unverified(err)
 		}
 		if reason := attest.CheckReportHash(claims, sha256.Sum256(a.req.PeerCertificate)); reason != nil {
 			return a.refused("invalid quote: %s", reason.Text)
@@ -143,6 +149,15 @@ func (a *activation) checkEvidence(ctx context.Context, policy attest.Policy) er
 		return a.refused("invalid quote: %w", &attest.Refusal{Reasons: verdict.Reasons})
 	}
 	return nil
+}
+
+// unverified tells evidence that is not to be believed from evidence that cannot be judged now, for lack of collateral.
+func (a *activation) unverified(err error) error {
+	var refusal *attest.Refusal
+	if errors.As(err, &refusal) {
+		return a.refused("invalid quote: %w", err)
+	}
+	return refuse(Unavailable, "marble verification is not possible now: %w", err).hint("the Marble may try again later")
 }
 
 // checkRequest parses what the Marble's host chose.
@@ -193,7 +208,8 @@ func parameterStage(err error) string {
 	return "generating marble secrets: "
 }
 
-// readSecrets returns the stored secrets that a Marble type uses, their values for .Previous, and their versions.
+// readSecrets returns the stored secrets that a Marble type uses, their values for .Previous, and the versions of both: a
+// rotation replaces a secret's value and its previous one together.
 func (s *State) readSecrets(marbleType string) (stored, previous map[string]secrets.Value, versions map[string]uint64) {
 	current, prev := s.manifest.compiled.References(marbleType)
 	stored, previous = map[string]secrets.Value{}, map[string]secrets.Value{}
@@ -206,6 +222,7 @@ func (s *State) readSecrets(marbleType string) (stored, previous map[string]secr
 	for _, name := range prev {
 		if v, ok := s.previous.Load(name); ok {
 			previous[name] = v
+			versions[name] = s.stored.Value(name).Version
 		}
 	}
 	return stored, previous, versions
@@ -220,6 +237,9 @@ func (a *activation) decide(s *State) (outcome, error) {
 		if v, _ := s.stored.Load(name); v.Version != version {
 			return outcome{}, errStale
 		}
+	}
+	if err := a.checkBan(s); err != nil {
+		return outcome{}, err
 	}
 	if err := a.checkBudget(s); err != nil {
 		return outcome{}, err

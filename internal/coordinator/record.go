@@ -44,6 +44,7 @@ func newEvent(kind string) event {
 	for _, e := range []event{
 		&manifestSet{}, &marbleActivated{}, &secretsWritten{}, &packagesUpdated{}, &updateProposed{},
 		&updateAcknowledged{}, &updateApplied{}, &updateCanceled{}, &counterRaised{}, &recovered{},
+		&secretsRotated{}, &marbleBanned{}, &marbleBanLifted{},
 	} {
 		if e.kind() == kind {
 			return e

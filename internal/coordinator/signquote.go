@@ -19,10 +19,10 @@ func (c *Coordinator) SignQuote(ctx context.Context, quote []byte) (string, []by
 		return "", nil, err
 	}
 	switch {
-	case c.cfg.Verifier == nil:
-		return "", nil, quoteRefused(fmt.Errorf("OE_UNSUPPORTED"))
 	case len(quote) == 0:
 		return "", nil, quoteRefused(fmt.Errorf("empty report"))
+	case c.cfg.Verifier == nil:
+		return "", nil, quoteRefused(fmt.Errorf("OE_UNSUPPORTED"))
 	case len(quote) > maxEvidence:
 		return "", nil, quoteRefused(fmt.Errorf("%d bytes, at most %d are allowed", len(quote), maxEvidence))
 	}

@@ -31,6 +31,7 @@ type snapshot struct {
 	Previous    map[string]secrets.Value `json:"previous"`
 	Activations map[string]uint64        `json:"activations"`
 	Counters    map[string]uint64        `json:"counters,omitempty"`
+	Bans        map[string]ban           `json:"bans,omitempty"`
 	Pending     *pendingUpdate           `json:"pending,omitempty"`
 	Recovery    recovery                 `json:"recovery"`
 
@@ -38,6 +39,7 @@ type snapshot struct {
 	ActivationCount uint64      `json:"activationCount"`
 	SecretLineCount uint64      `json:"secretLineCount"`
 	Generations     generations `json:"generations"`
+	Rotations       uint64      `json:"rotations,omitempty"`
 }
 
 // encode returns the snapshot of s. It contains keys and secrets: it is for sealing only.
@@ -51,10 +53,10 @@ func (s *State) encode() ([]byte, error) {
 		Manifest: s.manifest.raw, Signature: s.manifest.signature, Versions: s.versions,
 		CA: ca, RootSecret: s.rootSecret, PreviousRoot: s.previousRoot,
 		Stored: s.stored.Plain(), Previous: s.previous.Plain(),
-		Activations: s.activations.Plain(), Counters: s.counters.Plain(),
+		Activations: s.activations.Plain(), Counters: s.counters.Plain(), Bans: s.bans.Plain(),
 		Pending: s.pending, Recovery: s.recovery,
 		Lines: s.lines, ActivationCount: s.activationCount, SecretLineCount: s.secretLineCount,
-		Generations: s.generations,
+		Generations: s.generations, Rotations: s.rotations,
 	})
 }
 
@@ -84,8 +86,9 @@ func decodeSnapshot(data []byte) (*State, error) {
 		ca: ca, rootSecret: p.RootSecret, previousRoot: p.PreviousRoot,
 		stored: immutable.From(p.Stored), previous: immutable.From(p.Previous),
 		activations: immutable.From(p.Activations), counters: immutable.From(p.Counters),
+		bans:    immutable.From(p.Bans),
 		pending: p.Pending, recovery: p.Recovery,
 		lines: p.Lines, activationCount: p.ActivationCount, secretLineCount: p.SecretLineCount,
-		generations: p.Generations,
+		generations: p.Generations, rotations: p.Rotations,
 	}, nil
 }

@@ -4,7 +4,6 @@
 package coordinator
 
 import (
-	"crypto/x509"
 	"maps"
 	"slices"
 	"time"
@@ -35,6 +34,7 @@ type State struct {
 
 	activations immutable.Map[uint64] // successful activations by Marble type
 	counters    immutable.Map[uint64] // by counterKey
+	bans        immutable.Map[ban]    // by banTarget.key
 	pending     *pendingUpdate
 	recovery    recovery
 
@@ -45,6 +45,8 @@ type State struct {
 	secretLineCount uint64
 
 	generations generations
+	// rotations counts rotations of stored secrets. Updates were prepared from the values before.
+	rotations uint64
 }
 
 // generations count replacements of what preparations read. A preparation is stale once one of those it used changed.
@@ -138,15 +140,6 @@ func (d *deployment) withVersions(versions map[string]uint) *deployment {
 	c := *d
 	c.manifest = d.base.WithSecurityVersions(versions)
 	return &c
-}
-
-func (d *deployment) user(certs []*x509.Certificate) (string, bool) {
-	for _, c := range certs {
-		if name, ok := d.users[string(c.Raw)]; ok {
-			return name, true
-		}
-	}
-	return "", false
 }
 
 // plainStored returns the stored secrets without their versions, by name.

@@ -95,11 +95,11 @@ func (c *Coordinator) preparePackages(ctx context.Context, s *State, update *man
 	return &packagesUpdated{Versions: versions, CA: marshaled, Reissued: reissued, ca: ca}, nil
 }
 
-// unlessChanged writes the events if neither manifest, CA nor pending update changed since s.
+// unlessChanged writes the events if neither manifest, CA nor pending update changed since s, and no secret was rotated.
 func unlessChanged(s *State, e event, epoch *epochChange, before ...event) decision {
-	read, pending := s.generations, s.pending
+	read, pending, rotations := s.generations, s.pending, s.rotations
 	return func(now *State) (outcome, error) {
-		if now.generations != read || now.pending != pending {
+		if now.generations != read || now.pending != pending || now.rotations != rotations {
 			return outcome{}, errStale
 		}
 		return outcome{events: append(slices.Clone(before), e), epoch: epoch}, nil
@@ -192,7 +192,12 @@ func (c *Coordinator) Acknowledge(ctx context.Context, user string, data []byte)
 		acknowledged := &updateAcknowledged{User: user}
 		switch {
 		case slices.Contains(s.pending.Acknowledged, user):
-			return func(*State) (outcome, error) { return outcome{}, nil }, nil
+			return func(now *State) (outcome, error) {
+				if now.pending != s.pending {
+					return outcome{}, errStale // canceled meanwhile: that is not "applied"
+				}
+				return outcome{}, nil
+			}, nil
 		case e == nil:
 			return unlessChanged(s, acknowledged, nil), nil
 		}

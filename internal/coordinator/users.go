@@ -11,31 +11,35 @@ import (
 	"github.com/marblerun/marblerun/manifest"
 )
 
-// Authenticate returns the name of the user whose certificate is, byte for byte, among the presented ones.
+// Authenticate returns the name of the user whose certificate is, byte for byte, the first one presented: the one whose key
+// TLS has proved. The contract compares every presented certificate (client-api.md §4), but a user's certificate is public
+// and anybody can send it along behind a certificate of his own.
 func (c *Coordinator) Authenticate(certs []*x509.Certificate) (string, error) {
-	if k := c.phase.Load().kernel; k != nil {
-		if name, ok := k.state.Load().manifest.user(certs); ok {
+	if k := c.phase.Load().kernel; k != nil && len(certs) > 0 {
+		if name, ok := k.state.Load().manifest.users[string(certs[0].Raw)]; ok {
 			return name, nil
 		}
 	}
 	return "", refuse(Unauthorized, "unauthorized user: client certificate did not match any MarbleRun users")
 }
 
-// AuthenticateMarble returns the Marble whose certificate, issued under the current Marble Root, is among the presented ones.
+// AuthenticateMarble returns the Marble whose certificate, issued under the current Marble Root, is the first one presented,
+// as in Authenticate.
 func (c *Coordinator) AuthenticateMarble(certs []*x509.Certificate) (Marble, error) {
 	k := c.phase.Load().kernel
 	if k == nil || len(certs) == 0 {
 		return Marble{}, refuse(Unauthorized, "unauthorized marble: no client certificate provided")
 	}
-	ca := k.state.Load().ca
-	var err error
-	for _, cert := range certs {
-		var m Marble
-		if m.Type, m.UUID, err = ca.VerifyMarble(cert, c.cfg.Now()); err == nil {
-			return m, nil
-		}
+	s := k.state.Load()
+	marbleType, uuid, err := s.ca.VerifyMarble(certs[0], c.cfg.Now())
+	if err != nil {
+		return Marble{}, refuse(Unauthorized, "unauthorized marble: %w", err)
 	}
-	return Marble{}, refuse(Unauthorized, "unauthorized marble: %w", err)
+	m := Marble{Type: marbleType, UUID: uuid}
+	if err := s.checkMarbleBan(m); err != nil {
+		return Marble{}, err
+	}
+	return m, nil
 }
 
 // permit refuses unless the user may do action on all names. Unknown names look like a missing permission.
@@ -58,6 +62,8 @@ func forbidden(user, action, name string) error {
 		manifest.ActionWriteSecret:           "write secret",
 		manifest.ActionUpdateSecurityVersion: "update package",
 		manifest.ActionUpdateManifest:        "update the manifest",
+		manifest.ActionRotateSecret:          "rotate secret",
+		manifest.ActionBanMarble:             "ban marble",
 	}[action]
 	text := fmt.Sprintf("user %s is not allowed to %s", user, what)
 	if name != "" {

@@ -53,6 +53,8 @@ type Config struct {
 	Log     *slog.Logger
 	// HTTPErrorLevel is the level of errors of HTTP connections, e.g. failed handshakes.
 	HTTPErrorLevel slog.Level
+	// EarlyTCBChanges counts platforms that Intel's early TCB data set would rate differently; nil is 0.
+	EarlyTCBChanges func() uint64
 	// DrainTimeout is how long requests in work may take after the context has ended; 0 means 10 s.
 	DrainTimeout time.Duration
 }
@@ -135,6 +137,7 @@ func (s *Server) Serve(ctx context.Context, c Coordinator) error {
 			Version: s.cfg.Version.Version, Commit: s.cfg.Version.Commit,
 			State:    func() int { return c.Status().Code },
 			Manifest: func() ([]byte, string) { return currentManifest(c) },
+			EarlyTCB: s.cfg.EarlyTCBChanges,
 		})
 		parts = append(parts, s.metricsPart(m))
 	}

@@ -33,6 +33,8 @@ type Options struct {
 	// Manifest returns the current manifest and its fingerprint, nil and "" if there is none. It is asked at every
 	// activation and must be cheap.
 	Manifest func() (raw []byte, fingerprint string)
+	// EarlyTCB counts platforms that Intel's early TCB data set would rate differently; nil is 0.
+	EarlyTCB func() uint64
 }
 
 // Metrics are the Coordinator's metrics. All methods may be called by many goroutines at once.
@@ -172,8 +174,14 @@ func (m *Metrics) Write(w io.Writer) error {
 	state.add(float64(m.opts.State()))
 	version := gauge("coordinator_version_info", "Version of the Coordinator, in its labels; always 0.", "commit", "version")
 	version.add(0, m.opts.Commit, m.opts.Version)
+	early := counter("coordinator_early_tcb_changes_total",
+		"Number of platforms and data sets for which Intel's early TCB data would change the status.")
+	early.add(0)
+	if m.opts.EarlyTCB != nil {
+		early.add(float64(m.opts.EarlyTCB()))
+	}
 	return write(w, []*vec{
-		m.successes, m.attempts, state, version,
+		early, m.successes, m.attempts, state, version,
 		m.rpcHandled, m.rpcIn, m.rpcOut, m.rpcStarted,
 		m.scrapesInFlight, m.scrapes,
 		m.inFlight, m.duration, m.requestSize, m.requests, m.responseSize,
