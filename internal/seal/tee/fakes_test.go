@@ -97,7 +97,7 @@ type vm struct {
 	svn, vmpl           uint32
 
 	ioctl   error                 // fails every ioctl
-	mangle  func(response []byte) // of the host? no: of a firmware with defects
+	mangle  func(response []byte) // firmware with defects
 	opened  int
 	request []derivedKeyRequest // derived so far
 }
