@@ -42,6 +42,7 @@ type fake struct {
 	pending   coordinator.PendingUpdate
 	values    map[string]wire.Secret
 	remaining int
+	banned    []wire.Ban
 	work      func(context.Context) // runs in SetManifest
 
 	mu    sync.Mutex

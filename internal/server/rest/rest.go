@@ -53,6 +53,7 @@ type Public interface {
 	UpdateLog(ctx context.Context, line func(string) error) error
 	Activations(ctx context.Context, after uint64, limit int) (wire.ActivationsReply, error)
 	PendingUpdate() (coordinator.PendingUpdate, error)
+	Bans(ctx context.Context, ban func(wire.Ban) error) error
 }
 
 // Users is for the manifest's users. user is a name that Authenticate returned.
@@ -63,6 +64,8 @@ type Users interface {
 	Update(ctx context.Context, user string, data []byte) (coordinator.UpdateResult, error)
 	Acknowledge(ctx context.Context, user string, data []byte) (coordinator.UpdateResult, error)
 	CancelUpdate(ctx context.Context, user string) error
+	RotateSecrets(ctx context.Context, user string, names []string) (rotated []string, err error)
+	ChangeBan(ctx context.Context, user string, req wire.BanRequest) (wire.Ban, error)
 }
 
 // Recovery is for the holders of recovery keys.

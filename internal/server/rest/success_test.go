@@ -78,6 +78,19 @@ var successes = map[string]success{
 	"activations, too many": {method: "GET", path: "/api/v2/activations?limit=18446744073709551615",
 		data: `{"activations":[],"next":0,"collapsed":0}`, asked: []any{uint64(0), 1000}},
 
+	"rotate": {as: alice, method: "POST", path: "/api/v2/secrets/rotate", body: `{"secrets":["b","a"]}`,
+		data: `{"secrets":["rotated"]}`, asked: []any{"alice", []string{"b", "a"}}},
+	"no bans": {method: "GET", path: "/api/v2/bans", data: `{"bans":[]}`},
+	"bans": {method: "GET", path: "/api/v2/bans", given: &fake{banned: []wire.Ban{aBan, {BannedBy: "<b>"}}},
+		data: `{"bans":[{"marbleType":"m","uuid":"u","bannedBy":"alice","time":"t"},` +
+			`{"marbleType":"","bannedBy":"\u003cb\u003e","time":""}]}`},
+	"ban": {as: alice, method: "POST", path: "/api/v2/bans", body: `{"marbleType":"m","uuid":"u"}`,
+		given: &fake{banned: []wire.Ban{aBan}}, data: `{"marbleType":"m","uuid":"u","bannedBy":"alice","time":"t"}`,
+		asked: []any{"alice", wire.BanRequest{BanTarget: aBan.BanTarget}}},
+	"lift a ban": {as: alice, method: "POST", path: "/api/v2/bans", body: `{"marbleType":"m","evidenceSHA256":"ab","lift":true}`,
+		given: &fake{banned: []wire.Ban{aBan}}, data: `{"marbleType":"m","uuid":"u","bannedBy":"alice","time":"t"}`,
+		asked: []any{"alice", wire.BanRequest{BanTarget: wire.BanTarget{MarbleType: "m", EvidenceSHA256: "ab"}, Lift: true}}},
+
 	"v1 update": {as: alice, method: "POST", path: "/update", body: okV1, data: `null`, asked: []any{"alice", okV1},
 		given: &fake{update: coordinator.UpdateResult{MissingAcknowledgments: 1, MissingUsers: bobAndCarol}}},
 	"v2 update": {as: alice, method: "POST", path: "/api/v2/update", body: okV2, asked: []any{"alice", "{}"},
@@ -138,6 +151,8 @@ var successes = map[string]success{
 		given: &fake{features: []string{"MonotonicCounter"}}, data: `{"value":5}`,
 		asked: []any{coordinator.Marble{Type: "web", UUID: "u"}, "c", uint64(18446744073709551615)}},
 }
+
+var aBan = wire.Ban{BanTarget: wire.BanTarget{MarbleType: "m", UUID: "u"}, BannedBy: "alice", Time: "t"}
 
 const secretA = `"a":{"Type":"plain","Size":0,"Shared":false,"UserDefined":true,"Cert":null,"ValidFor":0,"Private":null,"Public":null}`
 
@@ -200,15 +215,18 @@ func TestHTTP1AndHTTP2AnswerAlike(t *testing.T) {
 func TestStreamsEqualWire(t *testing.T) {
 	m := coordinator.Manifest{Bytes: []byte(strings.Repeat("\x00\xff<manifest>", 100_000)), Fingerprint: "fp", Signature: []byte("sig")}
 	var log []string
+	var banned []wire.Ban
 	for i := range 5000 {
 		log = append(log, fmt.Sprintf(`{"n":%d,"t":"<é\u2028>"}`, i))
+		banned = append(banned, wire.Ban{BannedBy: log[i]})
 	}
-	s := start(t, &fake{manifest: m, log: log})
+	s := start(t, &fake{manifest: m, log: log, banned: banned})
 	for path, data := range map[string]any{
 		"/manifest":        wire.ManifestV1{ManifestSignatureRootECDSA: m.Signature, ManifestSignature: "fp", Manifest: m.Bytes},
 		"/api/v2/manifest": wire.ManifestV2{ManifestSignatureRootECDSA: m.Signature, ManifestFingerprint: "fp", Manifest: m.Bytes},
 		"/update":          strings.Join(log, "\n") + "\n",
 		"/api/v2/update":   wire.UpdateLog{UpdateLog: log},
+		"/api/v2/bans":     wire.BansReply{Bans: banned},
 	} {
 		raw, err := json.Marshal(data)
 		if err != nil {
