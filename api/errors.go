@@ -128,7 +128,7 @@ func (e *PolicyError) Hint() string {
 	var changes []string
 	for _, r := range e.Verdict.Reasons {
 		switch r.Field {
-		case "AcceptedTCBStatuses", "AcceptedAdvisories":
+		case "AcceptedTCBStatuses", "AcceptedAdvisories", "MinimumTCBEvaluationDataNumber", "SNP.MinimumTCB":
 			changes = append(changes, r.Change)
 		default:
 			return "Is the policy that of this Coordinator's release? If it is, do not trust this Coordinator."

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/marblerun/marblerun/api/wire"
 	"github.com/marblerun/marblerun/attest"
@@ -175,7 +176,7 @@ func (k *Coordinator) verify(ctx context.Context, o VerifyOptions) error {
 	if reason := attest.CheckReportHash(claims, reportHash(k.Root, o.Nonce)); reason != nil {
 		return WithHint(ErrReportData, "The quote speaks for another certificate, or the nonce is not in it.")
 	}
-	verdict := o.policy().Check(claims)
+	verdict := o.Policy(claims.TEE).Check(claims)
 	if !verdict.Accepted {
 		return &PolicyError{Verdict: verdict, Claims: claims}
 	}
@@ -202,11 +203,17 @@ func notes(claims *attest.Claims, status attest.TCBStatus) []string {
 	if status != attest.UpToDate && len(claims.Advisories) > 0 {
 		lines = append(lines, fmt.Sprintf("TCB Advisories: %v", claims.Advisories))
 	}
+	if slices.ContainsFunc(claims.Collateral, isSoftwareRoot) {
+		lines = append(lines, "Warning: the Coordinator runs in a software TEE: no hardware protects it")
+	}
 	if claims.Debug {
-		lines = append(lines, "Warning: the Coordinator runs in a debug enclave, its memory is not secret")
+		lines = append(lines, "Warning: the Coordinator runs in a debug TEE, its memory is not secret")
 	}
 	return lines
 }
+
+// isSoftwareRoot recognizes how claims name the root of a software TEE (package attest/verifier).
+func isSoftwareRoot(id string) bool { return strings.HasPrefix(id, "root:software:") }
 
 // VerifyDeployment verifies the Coordinator and that it runs the given manifest: its exact bytes or, if it has 32
 // bytes, its SHA-256. (No manifest has 32 bytes.)

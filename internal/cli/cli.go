@@ -23,7 +23,10 @@ import (
 	"golang.org/x/term"
 
 	"github.com/marblerun/marblerun/api"
+	"github.com/marblerun/marblerun/attest/collateral/qcnl"
+	"github.com/marblerun/marblerun/internal/cli/collateralcmd"
 	"github.com/marblerun/marblerun/internal/cli/console"
+	"github.com/marblerun/marblerun/internal/cli/evidencecmd"
 	"github.com/marblerun/marblerun/internal/cli/manifestcmd"
 	"github.com/marblerun/marblerun/internal/cli/recovercmd"
 	"github.com/marblerun/marblerun/internal/cli/secretcmd"
@@ -38,11 +41,17 @@ type Env struct {
 	Stdout, Stderr io.Writer
 	// ColorOut and ColorErr: the stream is a terminal that shows colors, and nobody objects.
 	ColorOut, ColorErr bool
+	// Terminal: stdout is a terminal. What goes there is freed of control characters; stderr always is.
+	Terminal bool
 	// ConfigDir returns the user's configuration directory. It may fail; only commands that need it do then, too.
 	ConfigDir func() (string, error)
+	// CacheDir returns the user's cache directory; nil: nothing is cached.
+	CacheDir func() (string, error)
+	// QCNLPath is where the machine names its service of collateral; empty: nowhere.
+	QCNLPath string
 	// Version is the program's, e.g. "v2.0.0"; Commit is 40 hex digits.
 	Version, Commit string
-	// Verifier verifies the quotes of Coordinators. Nil: only --insecure works.
+	// Verifier verifies evidence in place of the real verifier (tests). Nil: the real one.
 	Verifier api.Verifier
 	// EmbeddedPolicy is the era file that the release was built with; empty: none.
 	EmbeddedPolicy []byte
@@ -52,10 +61,10 @@ type Env struct {
 func OS(version, commit string) Env {
 	return Env{
 		Args: os.Args[1:], Stdout: os.Stdout, Stderr: os.Stderr,
-		ColorOut: colors(os.Stdout), ColorErr: colors(os.Stderr),
-		ConfigDir: os.UserConfigDir,
-		Version:   version, Commit: commit,
-		Verifier: newVerifier(), EmbeddedPolicy: trust.EmbeddedPolicy(),
+		ColorOut: colors(os.Stdout), ColorErr: colors(os.Stderr), Terminal: term.IsTerminal(int(os.Stdout.Fd())),
+		ConfigDir: os.UserConfigDir, CacheDir: os.UserCacheDir, QCNLPath: qcnl.DefaultPath,
+		Version: version, Commit: commit,
+		EmbeddedPolicy: trust.EmbeddedPolicy(),
 	}
 }
 
@@ -64,12 +73,12 @@ func colors(f *os.File) bool {
 	return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))
 }
 
-// newVerifier makes the verifier for the quotes of Coordinators. The one place where it plugs in: return a value that
-// fetches collateral and verifies with package attest. Until then quotes cannot be verified and only --insecure works.
-func newVerifier() api.Verifier { return nil }
-
 // Run runs the program and returns its exit code: 0, or 1 after any error.
 func Run(ctx context.Context, env Env) int {
+	env.Stderr = console.Filter(env.Stderr)
+	if env.Terminal {
+		env.Stdout = console.Filter(env.Stdout)
+	}
 	root := Root(env)
 	root.SetArgs(env.Args)
 	err := root.ExecuteContext(ctx)
@@ -92,7 +101,8 @@ type app struct {
 func Root(env Env) *cobra.Command {
 	a := &app{version: env.Version, commit: env.Commit, Session: &session.Session{
 		Console:   console.Console{Out: env.Stdout, Err: env.Stderr, ColorOut: env.ColorOut, ColorErr: env.ColorErr},
-		ConfigDir: env.ConfigDir, Verifier: env.Verifier, EmbeddedPolicy: env.EmbeddedPolicy,
+		ConfigDir: env.ConfigDir, CacheDir: env.CacheDir, QCNLPath: env.QCNLPath,
+		Verifier: env.Verifier, EmbeddedPolicy: env.EmbeddedPolicy,
 	}}
 	root := &cobra.Command{
 		Use:   "marblerun",
@@ -110,6 +120,7 @@ func Root(env Env) *cobra.Command {
 	root.SetErrPrefix(console.Paint(env.ColorErr, console.Red, "Error:"))
 	a.AddFlags(root.PersistentFlags())
 	root.AddCommand(manifestcmd.Command(a.Session), a.statusCmd(), a.activationsCmd(), a.certificateCmd(),
-		secretcmd.Command(a.Session), recovercmd.Command(a.Session), recovercmd.SignedCommand(a.Session), a.versionCmd())
+		secretcmd.Command(a.Session), recovercmd.Command(a.Session), recovercmd.SignedCommand(a.Session),
+		evidencecmd.Command(a.Session), collateralcmd.Command(a.Session), packageInfo(&a.Console), a.versionCmd())
 	return root
 }

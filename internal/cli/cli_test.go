@@ -40,11 +40,11 @@ func TestMain(m *testing.M) {
 }
 
 // marblerun is the program as the scripts run it: real but for the verifier, which reads the quotes of the fake
-// Coordinator. TEST_NO_VERIFIER and TEST_EMBEDDED_POLICY change what a release would have built in.
+// Coordinator, unless TEST_REAL_VERIFIER is set. TEST_EMBEDDED_POLICY is what a release would have built in.
 func marblerun() {
 	cobra.EnableCommandSorting = false
 	env := cli.OS("v2.3.4", strings.Repeat("c0", 20))
-	if os.Getenv("TEST_NO_VERIFIER") == "" {
+	if os.Getenv("TEST_REAL_VERIFIER") == "" {
 		env.Verifier = fakecoordinator.Verifier{}
 	}
 	env.EmbeddedPolicy = []byte(os.Getenv("TEST_EMBEDDED_POLICY"))

@@ -6,7 +6,7 @@
 // memory.
 //
 // What it leaves out: it does not check manifests or roles (every user may do everything), it does not encrypt recovery
-// secrets (it returns "secret of <name>") and its quotes are JSON, which Verifier reads. Invariant: replies have the
+// secrets (it returns "secret of <name>") and its quotes are JSON, which Verifier reads, unless Evidence is set. Invariant: replies have the
 // shape, code and message of the contract, so that a client that works here works with a real Coordinator.
 package fakecoordinator
 
@@ -43,6 +43,8 @@ type Coordinator struct {
 	Simulation bool
 	// Claims go into the quote.
 	Claims attest.Claims
+	// Evidence, if set, makes the quote in place of Claims: real evidence with that report data.
+	Evidence func(reportData [64]byte) ([]byte, error)
 	// QuoteRoot, if set, is served by /quote in place of the root (an impostor's doing).
 	QuoteRoot *x509.Certificate
 	// Tamper, if set, may change the data of any reply.
@@ -205,6 +207,15 @@ func (c *Coordinator) makeQuote(nonce []byte) []byte {
 	h := sha256.New()
 	h.Write(c.Root.Raw)
 	h.Write(nonce)
+	if c.Evidence != nil {
+		var reportData [64]byte
+		h.Sum(reportData[:0])
+		evidence, err := c.Evidence(reportData)
+		if err != nil {
+			panic(err) // the request is a test's
+		}
+		return evidence
+	}
 	data, err := json.Marshal(quote{ReportData: hex.EncodeToString(h.Sum(nil)), Claims: c.Claims})
 	if err != nil {
 		panic(err) // the claims are a test's

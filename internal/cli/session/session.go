@@ -29,7 +29,11 @@ type Session struct {
 	console.Console
 	// ConfigDir returns the user's configuration directory.
 	ConfigDir func() (string, error)
-	// Verifier verifies quotes; nil: none can be.
+	// CacheDir returns the user's cache directory; nil: there is none.
+	CacheDir func() (string, error)
+	// QCNLPath is the machine's sgx_default_qcnl.conf; it need not exist. Empty: none.
+	QCNLPath string
+	// Verifier, if set, verifies quotes in place of the real one (tests).
 	Verifier api.Verifier
 	// EmbeddedPolicy is the release's; empty: none.
 	EmbeddedPolicy []byte
@@ -46,6 +50,7 @@ type Session struct {
 	acceptedAdvisories []string
 	nonce              string
 	saveQuoteTo        string
+	collateral         collateralFlags
 }
 
 // AddFlags adds the flags that every command accepts, even those that have no use for them.
@@ -63,6 +68,7 @@ func (s *Session) AddFlags(f *pflag.FlagSet) {
 	f.StringVarP(&s.Namespace, "namespace", "n", "marblerun", "Kubernetes namespace of the MarbleRun installation")
 	f.StringVar(&s.nonce, "nonce", "", "text that a fresh quote must contain (taken literally)")
 	f.StringVar(&s.saveQuoteTo, "save-sgx-quote", "", "file to save the Coordinator's quote to")
+	s.collateral.add(f)
 }
 
 func (s *Session) cache() trust.Cache {
@@ -159,21 +165,33 @@ func (s *Session) VerifyOptions() (api.VerifyOptions, error) {
 		s.Warn("skipping quote verification")
 		return api.VerifyOptions{InsecureSkipVerify: true, Nonce: []byte(s.nonce)}, nil
 	}
+	options, err := s.Policy()
+	if err != nil {
+		return api.VerifyOptions{}, err
+	}
+	if s.FlagSet("nonce") {
+		options.Nonce = []byte(s.nonce)
+	}
+	options.Verifier, err = s.NewVerifier(Verification{})
+	return options, err
+}
+
+// PolicyGiven tells whether a flag names the policy.
+func (s *Session) PolicyGiven() bool { return s.eraConfig != "" }
+
+// Policy is the policy with what flags overrule, without a verifier.
+func (s *Session) Policy() (api.VerifyOptions, error) {
 	policy, err := trust.FindPolicy(s.eraConfig, ".", s.EmbeddedPolicy)
 	if err != nil {
 		return api.VerifyOptions{}, err
 	}
 	s.Note("Using policy %s (SHA-256 %s)", policy.Source, policy.SHA256)
 	options := policy.Options
-	options.Verifier = s.Verifier
 	if s.FlagSet("accepted-tcb-statuses") {
 		options.AcceptedTCBStatuses = s.acceptedStatuses
 	}
 	if s.FlagSet("accepted-advisories") {
 		options.AcceptedAdvisories = s.acceptedAdvisories
-	}
-	if s.FlagSet("nonce") {
-		options.Nonce = []byte(s.nonce)
 	}
 	return options, nil
 }
