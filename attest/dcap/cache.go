@@ -68,27 +68,41 @@ func (c *ChainCache) store(key cacheKey, value any) {
 }
 
 // fingerprint hashes parts so that no two lists of parts have the same input: each has its length before it.
-type fingerprint struct{ h hash.Hash }
+type fingerprint struct {
+	h   hash.Hash
+	buf [1024]byte
+}
 
-func (f fingerprint) add(part []byte) {
-	var size [8]byte
-	binary.BigEndian.PutUint64(size[:], uint64(len(part)))
-	f.h.Write(size[:])
+func (f *fingerprint) size(n int) {
+	binary.BigEndian.PutUint64(f.buf[:8], uint64(n))
+	f.h.Write(f.buf[:8])
+}
+
+func (f *fingerprint) add(part []byte) {
+	f.size(len(part))
 	f.h.Write(part)
 }
 
-// cached returns the remembered value for the parts, or makes it and, if make says so, remembers it.
-func cached[T any](v *verification, kind string, parts [][]byte, make func() (value *T, keep bool)) *T {
+// addText adds a text through the buffer: converted as a whole, TCB info would cost more garbage than all the rest.
+func (f *fingerprint) addText(part string) {
+	f.size(len(part))
+	for len(part) > 0 {
+		n := copy(f.buf[:], part)
+		f.h.Write(f.buf[:n])
+		part = part[n:]
+	}
+}
+
+// cached returns the remembered value for what identify adds to its key, or makes it and, if make says so, remembers it.
+func cached[T any](v *verification, kind string, identify func(*fingerprint), make func() (value *T, keep bool)) *T {
 	if v.opts.Cache == nil {
 		value, _ := make()
 		return value
 	}
-	f := fingerprint{sha256.New()}
-	f.add([]byte(kind))
+	f := &fingerprint{h: sha256.New()}
+	f.addText(kind)
 	f.add(v.trust())
-	for _, part := range parts {
-		f.add(part)
-	}
+	identify(f)
 	key := cacheKey(f.h.Sum(nil))
 	if value, ok := v.opts.Cache.load(key).(*T); ok {
 		return value

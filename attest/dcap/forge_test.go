@@ -27,23 +27,23 @@ import (
 // forge makes quotes and collateral of a platform that exists only here, with every key at hand, so that tests can sign
 // what Intel would not. Change its fields, then call make.
 type forge struct {
-	now                             time.Time
-	root, ca, signing, pck, att     *ecdsa.PrivateKey
-	otherRoot                       *ecdsa.PrivateKey
-	rootName, caName                string
-	version                         uint16
-	tee                             attest.TEE
-	certType                        uint16
-	reverseChain                    bool
-	padding                         []byte
-	extension                       []asn1.RawValue // nil: the usual items
-	header, body, qeReport, authRaw []byte
-	revokedPCK, revokedRoot         []*big.Int
-	crlTemplate                     func(*x509.RevocationList)
-	certTemplate                    func(name string, c *x509.Certificate)
-	info, identity                  map[string]any
-	afterSign                       func(col *dcap.Collateral)
-	qeData                          func(hash []byte) []byte
+	now                         time.Time
+	root, ca, signing, pck, att *ecdsa.PrivateKey
+	otherRoot                   *ecdsa.PrivateKey
+	rootName, caName            string
+	version                     uint16
+	tee                         attest.TEE
+	certType                    uint16
+	reverseChain                bool
+	padding                     []byte
+	extension                   []asn1.RawValue // nil: the usual items
+	body, qeReport, authRaw     []byte
+	revokedPCK, revokedRoot     []*big.Int
+	crlTemplate                 func(*x509.RevocationList)
+	certTemplate                func(name string, c *x509.Certificate)
+	info, identity              map[string]any
+	afterSign                   func(col *dcap.Collateral)
+	qeData                      func(hash []byte) []byte
 }
 
 const (

@@ -121,8 +121,12 @@ type pckChain struct {
 
 // pckChain verifies the PCK chain of a quote by the CRLs of the collateral, or remembers it. nil if it refuses.
 func (v *verification) pckChain(chainPEM []byte) *pckChain {
-	parts := [][]byte{chainPEM, v.col.PCKCRL, v.col.RootCACRL}
-	chain := cached(v, "pck chain", parts, func() (*pckChain, bool) {
+	identify := func(f *fingerprint) {
+		f.add(chainPEM)
+		f.add(v.col.PCKCRL)
+		f.add(v.col.RootCACRL)
+	}
+	chain := cached(v, "pck chain", identify, func() (*pckChain, bool) {
 		chain := v.verifyPCKChain(chainPEM)
 		return chain, chain != nil && v.inTime(chain.windows)
 	})
@@ -144,9 +148,14 @@ type signedCollateral struct {
 // signedCollateral verifies TCB info and QE identity, or remembers them. nil if it refuses.
 func (v *verification) signedCollateral() *signedCollateral {
 	c := v.col
-	parts := [][]byte{[]byte(c.TCBInfo), []byte(c.TCBInfoSignature), []byte(c.TCBInfoIssuerChain), []byte(c.QEIdentity),
-		[]byte(c.QEIdentitySignature), []byte(c.QEIdentityIssuerChain), c.RootCACRL}
-	signed := cached(v, "collateral", parts, func() (*signedCollateral, bool) {
+	identify := func(f *fingerprint) {
+		for _, text := range []string{c.TCBInfo, c.TCBInfoSignature, c.TCBInfoIssuerChain,
+			c.QEIdentity, c.QEIdentitySignature, c.QEIdentityIssuerChain} {
+			f.addText(text)
+		}
+		f.add(c.RootCACRL)
+	}
+	signed := cached(v, "collateral", identify, func() (*signedCollateral, bool) {
 		signed := v.verifyCollateral()
 		return signed, signed != nil && v.inTime(signed.windows)
 	})
@@ -158,13 +167,14 @@ func (v *verification) signedCollateral() *signedCollateral {
 
 func (v *verification) verifyCollateral() *signedCollateral {
 	c, before := v.col, len(v.reasons)
+	infoText, identityText := []byte(c.TCBInfo), []byte(c.QEIdentity)
 	infoSigner := v.signer("TCB info", c.TCBInfoIssuerChain)
-	infoHash := v.signature(infoSigner, attest.CodeTCBInfoSignature, "TCB info", c.TCBInfo, c.TCBInfoSignature)
+	infoHash := v.signature(infoSigner, attest.CodeTCBInfoSignature, "TCB info", infoText, c.TCBInfoSignature)
 	identitySigner := infoSigner
 	if c.QEIdentityIssuerChain != c.TCBInfoIssuerChain {
 		identitySigner = v.signer("QE identity", c.QEIdentityIssuerChain)
 	}
-	identityHash := v.signature(identitySigner, attest.CodeQEIdentitySign, "QE identity", c.QEIdentity,
+	identityHash := v.signature(identitySigner, attest.CodeQEIdentitySign, "QE identity", identityText,
 		c.QEIdentitySignature)
 	if infoSigner == nil || identitySigner == nil || len(v.reasons) > before {
 		return nil
@@ -173,11 +183,11 @@ func (v *verification) verifyCollateral() *signedCollateral {
 		v.refuse(attest.CodeUntrustedRoot, "TCB info and QE identity are of different roots")
 		return nil
 	}
-	info, err := tcb.ParseInfo([]byte(c.TCBInfo))
+	info, err := tcb.ParseInfo(infoText)
 	if err != nil {
 		v.refuse(attest.CodeTCBInfoFormat, "%v", err)
 	}
-	identity, err := tcb.ParseIdentity([]byte(c.QEIdentity))
+	identity, err := tcb.ParseIdentity(identityText)
 	if err != nil {
 		v.refuse(attest.CodeQEIdentityFormat, "%v", err)
 	}
@@ -194,8 +204,8 @@ func (v *verification) verifyCollateral() *signedCollateral {
 }
 
 // signature checks the hex signature over the exact bytes of a document and returns the document's SHA-256.
-func (v *verification) signature(by *signer, code, what, document, signature string) [sha256.Size]byte {
-	digest := sha256.Sum256([]byte(document))
+func (v *verification) signature(by *signer, code, what string, document []byte, signature string) [sha256.Size]byte {
+	digest := sha256.Sum256(document)
 	if by == nil {
 		return digest
 	}

@@ -208,10 +208,7 @@ func checkFormat(format string) (formatBounds, error) {
 			}
 			f.width = max(f.width, int64(number("0"+digits)))
 		}
-		format = rest[n:]
-		if strings.HasPrefix(format, "%") { // this verb
-			format = format[1:]
-		}
+		format = strings.TrimPrefix(rest[n:], "%") // the verb of "%%" begins no other
 	}
 }
 

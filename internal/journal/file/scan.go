@@ -17,12 +17,11 @@ import (
 
 // scanner walks the batches of a file from a mark to an end.
 type scanner struct {
-	src  io.ReaderAt
-	in   *bufio.Reader
-	at   mark  // where the next batch begins
-	end  int64 // bytes of the file that may be read
-	buf  []byte
-	prev journal.Hash
+	src io.ReaderAt
+	in  *bufio.Reader
+	at  mark  // where the next batch begins
+	end int64 // bytes of the file that may be read
+	buf []byte
 }
 
 func newScanner(src io.ReaderAt, from mark, end int64) *scanner {
