@@ -17,7 +17,7 @@
 //     of its window (nextUpdate). Older data never replaces newer.
 //   - A VCEK is kept forever, by its URL.
 //   - Each item is asked for once at a time, whoever waits for it. A host that fails or throttles is left alone for as
-//     long as it says (Retry-After), or for exponentially growing times. KDS requests are paced.
+//     long as it says (Retry-After), or for exponentially growing times. Requests to AMD are paced.
 //   - What a host does not know is remembered for ten minutes.
 //   - Everything is bounded: sizes, memory, files, queues, times. Strangers cannot make a Fetcher ask on their behalf
 //     if Need.Admit says no.

@@ -50,7 +50,7 @@ func (f *Fetcher) item(ctx context.Context, rq request, admit func() error) (*it
 			return nil, err
 		}
 	}
-	fresh, err := f.fetchOnce(ctx, rq)
+	fresh, err := f.fetchOnce(ctx, rq, it)
 	if err != nil {
 		return f.orStale(it, err)
 	}
@@ -119,10 +119,15 @@ func (f *Fetcher) miss(rq request, m miss) error {
 }
 
 // fetchOnce asks the service, or waits for another call that does. The request outlives the caller's context, since
-// others may wait for it, but not its timeout.
-func (f *Fetcher) fetchOnce(ctx context.Context, rq request) (*item.Item, error) {
+// others may wait for it, but not its timeout. had is what the caller found; if there is something else meanwhile, a call
+// has just ended, and that is it.
+func (f *Fetcher) fetchOnce(ctx context.Context, rq request, had *item.Item) (*item.Item, error) {
 	f.mu.Lock()
 	c := f.calls[rq.url]
+	if it := f.memory.Peek(rq.url); c == nil && it != nil && it != had && it.Covers(f.cfg.Now()) {
+		f.mu.Unlock()
+		return it, nil
+	}
 	if c == nil {
 		c = &call{done: make(chan struct{})}
 		f.calls[rq.url] = c
@@ -259,7 +264,7 @@ func (f *Fetcher) refresh(ctx context.Context) time.Duration {
 	for _, e := range due {
 		rq := f.request(e.Item.Kind, e.URL)
 		if f.missed(rq, now) == nil && rq.host.Blocked(now) == nil && ctx.Err() == nil {
-			_, err := f.fetchOnce(ctx, rq) // logged there; what there is stays in use
+			_, err := f.fetchOnce(ctx, rq, e.Item) // logged there; what there is stays in use
 			if err == nil || errors.Is(err, ErrUnknown) {
 				continue
 			}

@@ -174,8 +174,9 @@ func uncomment(data []byte) []byte {
 		case bytes.HasPrefix(data, []byte("/*")):
 			n, keep = until(data, "*/"), false
 		case c == '}' || c == ']':
-			out = bytes.TrimRight(out, " \t\r\n")
-			out = bytes.TrimSuffix(out, []byte(","))
+			if before, ok := bytes.CutSuffix(bytes.TrimRight(out, " \t\r\n"), []byte(",")); ok {
+				out = before
+			}
 		}
 		if keep {
 			out = append(out, data[:n]...)

@@ -60,6 +60,16 @@ func (m *Memory) Get(url string, now time.Time) (Entry, bool) {
 	return *found, true
 }
 
+// Peek returns the item of a URL, nil if there is none, and does not count as use.
+func (m *Memory) Peek(url string) *item.Item {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e, ok := m.entries[url]; ok {
+		return e.Value.(*Entry).Item
+	}
+	return nil
+}
+
 // Put keeps a new item and returns what is to be used: the old one, if that is newer, valid and beyond suspicion.
 func (m *Memory) Put(next Entry, now time.Time) *item.Item {
 	m.mu.Lock()
