@@ -108,11 +108,8 @@ func New(cfg Config) (*Fetcher, error) {
 		return nil, fmt.Errorf("KDS: %w", err)
 	}
 	f.kds = kds.String()
-	// AMD throttles hard; a mirror says itself what it can take (429).
-	if base, err := parseBase(snp.KDSURL); err == nil && base.Host == kds.Host {
-		if f.kds == snp.KDSURL { // mirrors have no such limit
-			f.hosts[kds.Host] = &gate.Host{Name: kds.Host, Interval: gate.KDSInterval}
-		}
+	if f.kds == snp.KDSURL { // AMD throttles hard; a mirror says itself what it can take (429)
+		f.hosts[kds.Host] = &gate.Host{Name: kds.Host, Interval: gate.KDSInterval}
 	}
 	f.disk, err = cache.OpenDisk(cfg.Dir, cfg.MaxFiles)
 	return f, err
