@@ -97,6 +97,7 @@ func TestReadingCommands(t *testing.T) {
 		"manifest set": true, "manifest update apply": true, "manifest update acknowledge": true,
 		"manifest update cancel": true, "secret set": true, "recover": true, "recover-with-signature": true,
 		"recover-with-signature sign-secret": true, "recover-with-signature encrypt-secret": true,
+		"secret rotate": true, "ban add": true, "ban remove": true,
 		"collateral export": true, "collateral import": true,
 	}
 	root := cli.Root(cli.Env{Stdout: &bytes.Buffer{}, Stderr: &bytes.Buffer{}})

@@ -67,6 +67,7 @@ type Coordinator struct {
 	shares   int
 	got      map[string]bool
 	counters map[string]uint64
+	bans     []wire.Ban
 	requests []string
 }
 

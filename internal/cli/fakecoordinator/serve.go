@@ -107,6 +107,8 @@ func (c *Coordinator) route(q *request) (any, *refusal) {
 		"POST /update-manifest": c.acknowledge, "POST /update-cancel": c.cancel,
 	}
 	if q.v2 {
+		open["GET /bans"] = c.listBans
+		maps.Copy(users, map[string]handler{"POST /secrets/rotate": c.secretRotate, "POST /bans": c.changeBan})
 		maps.Copy(open, map[string]handler{
 			"POST /recover": c.recover, "GET /recover/public-key": c.recoverKey, "POST /sign-quote": c.signQuote,
 			"POST /monotonic-counter": c.counter, "GET /recovery-secrets": c.recoverySecrets, "GET /activations": c.activations,

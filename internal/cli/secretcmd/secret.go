@@ -40,7 +40,7 @@ func Command(s *session.Session) *cobra.Command {
 	}
 	session.Group(cmd)
 	auth.Add(cmd, cmd.PersistentFlags())
-	cmd.AddCommand(a.secretSetCmd(&auth), a.secretGetCmd(&auth))
+	cmd.AddCommand(a.secretSetCmd(&auth), a.secretGetCmd(&auth), a.secretRotateCmd(&auth))
 	return cmd
 }
 
