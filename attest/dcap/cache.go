@@ -93,7 +93,8 @@ func (f *fingerprint) addText(part string) {
 	}
 }
 
-// cached returns the remembered value for what identify adds to its key, or makes it and, if make says so, remembers it.
+// cached returns the remembered value for what identify adds to its key, or makes it and, if make says so, remembers
+// it.
 func cached[T any](v *verification, kind string, identify func(*fingerprint), make func() (value *T, keep bool)) *T {
 	if v.opts.Cache == nil {
 		value, _ := make()
