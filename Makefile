@@ -22,6 +22,7 @@ test: ## Run all tests with the race detector
 
 bench: ## Measure activations, the verifier and the journal beside the cryptography they need
 	@MARBLERUN_BENCH=$${MARBLERUN_BENCH:-full} go test -count=1 -timeout 60m -v ./test/bench
+	@cd test/peers && MARBLERUN_BENCH=$${MARBLERUN_BENCH:-full} go test -count=1 -timeout 20m -v -run '^TestVerificationCost$$' .
 
 lint: ## Vet, format and static analysis
 	@sh .ci/lint

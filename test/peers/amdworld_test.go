@@ -18,8 +18,8 @@ import (
 	"github.com/marblerun/marblerun/attest/softtee"
 )
 
-// amdWorld is a software TEE whose SNP certificates are issued again under AMD's names, which go-sev-guest insists on. One
-// key serves the roots of all products, another all intermediates.
+// amdWorld is a software TEE whose SNP certificates are issued again under AMD's names, on which go-sev-guest insists.
+// One key serves the roots of all products, another all intermediates.
 type amdWorld struct {
 	t        testing.TB
 	platform *softtee.Platform
@@ -89,7 +89,8 @@ func (w *amdWorld) report(kind softtee.Kind, m softtee.Machine, tamper softtee.T
 	}
 	product := m.Product
 	if product == "" {
-		product = map[softtee.Kind]snp.Product{softtee.SNPv2: snp.Milan, softtee.SNPv3: snp.Genoa, softtee.SNPv5: snp.Turin}[kind]
+		defaults := map[softtee.Kind]snp.Product{softtee.SNPv2: snp.Milan, softtee.SNPv3: snp.Genoa, softtee.SNPv5: snp.Turin}
+		product = defaults[kind]
 	}
 	c := reportCase{name: strings.Join([]string{string(kind), m.Name}, " "), product: product, report: report, at: w.now,
 		roots: snp.Roots{product: {&w.ark.PublicKey}}}
@@ -108,10 +109,11 @@ func (w *amdWorld) certificates(c *reportCase, vek *x509.Certificate, vlek bool)
 		return !strings.HasPrefix(e.Id.String(), "1.3.6.1.4.1.3704.")
 	})
 	c.certs = snp.Certificates{VEK: w.certify(leaf, vek.PublicKey, middle, w.ask, amd).Raw, ASK: middle.Raw, ARK: ark.Raw}
-	list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: w.now.Add(-time.Hour), NextUpdate: w.now.AddDate(1, 0, 0),
-		SignatureAlgorithm: x509.SHA384WithRSAPSS}
+	list := &x509.RevocationList{Number: big.NewInt(1), SignatureAlgorithm: x509.SHA384WithRSAPSS,
+		ThisUpdate: w.now.Add(-time.Hour), NextUpdate: w.now.AddDate(1, 0, 0)}
 	if w.revoked {
-		list.RevokedCertificateEntries = []x509.RevocationListEntry{{SerialNumber: middle.SerialNumber, RevocationTime: w.now}}
+		list.RevokedCertificateEntries = []x509.RevocationListEntry{
+			{SerialNumber: middle.SerialNumber, RevocationTime: w.now}}
 	}
 	if w.stale {
 		list.ThisUpdate, list.NextUpdate = w.now.AddDate(-1, 0, 0), w.now.AddDate(0, 0, -1)

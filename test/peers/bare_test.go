@@ -176,5 +176,6 @@ func bareReport(t testing.TB, c reportCase) bares {
 		return new(big.Int).SetBytes(raw)
 	}
 	warm := []bare{bareNumbers(certs[0].PublicKey.(*ecdsa.PublicKey), digest[:], number(0x2A0), number(0x2E8))}
-	return bares{cold: append([]bare{bareCert(t, certs[0], certs[1]), bareCert(t, certs[1], certs[2])}, warm...), warm: warm}
+	chain := []bare{bareCert(t, certs[0], certs[1]), bareCert(t, certs[1], certs[2])}
+	return bares{cold: append(chain, warm...), warm: warm}
 }

@@ -47,7 +47,7 @@ func plan(t *testing.T) (rounds int, sample time.Duration) {
 	return 0, 0
 }
 
-// TestVerificationCost prints what verifications cost beside the signature verifications they need and beside the peers.
+// TestVerificationCost prints what verifications cost beside the signature verifications they need, and the peers.
 func TestVerificationCost(t *testing.T) {
 	rounds, sample := plan(t)
 	all := slices.Concat(quoteContenders(t), reportContenders(t))
@@ -193,8 +193,8 @@ func cpu(t *testing.T) time.Duration {
 
 func table(all []*contender, rounds int) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "CPU time of one verification, all threads; medians [min … max] of %d interleaved rounds; the ratios are those\n"+
-		"of the same round\n\n", rounds)
+	fmt.Fprintf(&b, "CPU time of one verification, all threads; medians [min … max] of %d interleaved rounds;\n"+
+		"the ratios are those of the same round\n\n", rounds)
 	fmt.Fprintf(&b, "%-18s %-28s %27s %11s %24s %10s\n", "kind", "what", "CPU µs", "per second", "× bare", "× we, cold")
 	for _, c := range all {
 		if c.refuses != "" {
@@ -213,8 +213,8 @@ func table(all []*contender, rounds int) string {
 		}
 		b.WriteString("\n")
 	}
-	b.WriteString("\nBare is the signature verifications alone, with the hashes computed and the keys decoded beforehand. Warm is with\n" +
-		"the chain cache holding this machine and this collateral. Evidence is from real hardware unless simulated.\n" +
+	b.WriteString("\nBare is the signature verifications alone, with the hashes computed and the keys decoded beforehand.\n" +
+		"Warm is with the chain cache holding this machine and this collateral. Evidence is from real hardware unless simulated.\n" +
 		"Left out: fetching collateral, reading evidence from the wire, policy, the CRL of SNP (the vectors have none, so\n" +
 		"neither we nor go-sev-guest check it here). The peers have no cache; go-tdx-guest gets collateral from memory,\n" +
 		"go-sev-guest parsed roots. What a peer cannot verify it is not measured on; neither knows SGX.\n")

@@ -30,8 +30,8 @@ type issuer struct {
 	key  crypto.Signer
 }
 
-// intelWorld is a software TEE whose certificates, collateral and CRLs are issued again under Intel's exact names, which
-// go-tdx-guest insists on.
+// intelWorld is a software TEE whose certificates, collateral and CRLs are issued again under Intel's exact names, on
+// which go-tdx-guest insists.
 type intelWorld struct {
 	t                         testing.TB
 	platform                  *softtee.Platform
@@ -124,8 +124,8 @@ func (w *intelWorld) quote(kind softtee.Kind, m softtee.Machine) quoteCase {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return quoteCase{name: string(kind) + " " + m.Name, quote: quote, col: w.collateral(kind.TEE(), ca, quote), root: w.root.cert,
-		key: dcap.Roots{w.root.cert.PublicKey.(*ecdsa.PublicKey)}, at: w.now, crls: true}
+	return quoteCase{name: string(kind) + " " + m.Name, quote: quote, col: w.collateral(kind.TEE(), ca, quote),
+		root: w.root.cert, key: dcap.Roots{w.root.cert.PublicKey.(*ecdsa.PublicKey)}, at: w.now, crls: true}
 }
 
 func (w *intelWorld) collateral(tee attest.TEE, ca issuer, quote []byte) *dcap.Collateral {
@@ -141,9 +141,12 @@ func (w *intelWorld) collateral(tee attest.TEE, ca issuer, quote []byte) *dcap.C
 		revokedCA = append(revokedCA, ca.cert.SerialNumber)
 	}
 	signing := chainPEM(w.sign.cert, w.root.cert)
-	return &dcap.Collateral{TCBInfo: col.TCBInfo, TCBInfoSignature: w.rawSignature(col.TCBInfo), TCBInfoIssuerChain: signing,
+	return &dcap.Collateral{
+		TCBInfo: col.TCBInfo, TCBInfoSignature: w.rawSignature(col.TCBInfo), TCBInfoIssuerChain: signing,
 		QEIdentity: col.QEIdentity, QEIdentitySignature: w.rawSignature(col.QEIdentity), QEIdentityIssuerChain: signing,
-		PCKCRL: w.crl(ca, revokedPCK), PCKCRLIssuerChain: chainPEM(ca.cert, w.root.cert), RootCACRL: w.crl(w.root, revokedCA)}
+		PCKCRL: w.crl(ca, revokedPCK), PCKCRLIssuerChain: chainPEM(ca.cert, w.root.cert),
+		RootCACRL: w.crl(w.root, revokedCA),
+	}
 }
 
 // rawSignature is r ‖ s in hex digits.

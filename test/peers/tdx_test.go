@@ -78,9 +78,10 @@ func (r pcsReplies) verify() error {
 		TrustedRoots: roots})
 }
 
-// tdxGuestAnswer is what go-tdx-guest, which accepts nothing but UpToDate, must say if it agrees: the first half that is
-// not UpToDate, the module before the platform before the quoting enclave. "" is that it accepts, "refused" any refusal
-// for another reason than the TCB.
+// tdxGuestAnswer is what go-tdx-guest must say if it agrees. It has no status to give, but accepts UpToDate only and
+// names in its error the first half that is not: the module before the platform before the quoting enclave (FORMATS §7:
+// so the platform's status is lost if the module has one). "" is that it accepts, "refused" any refusal for another
+// reason than the TCB.
 func tdxGuestAnswer(claims *attest.Claims, err error) string {
 	var refusal *attest.Refusal
 	if errors.As(err, &refusal) {
@@ -152,8 +153,8 @@ func vectorDifferences() []difference {
 
 var upperFMSPC = regexp.MustCompile(`"fmspc":\s*"[0-9]*[A-F]`)
 
-// TestTDXVectors: go-tdx-guest agrees on every TDX quote from real hardware, about each half of the TCB that it names and
-// about the facts, but for vectorDifferences.
+// TestTDXVectors: go-tdx-guest agrees on every TDX quote from real hardware, about the half of the TCB that it names
+// and about the facts, but for vectorDifferences.
 func TestTDXVectors(t *testing.T) {
 	differences := vectorDifferences()
 	used, agreed := make([]int, len(differences)), 0
@@ -234,6 +235,6 @@ func sameTD(t *testing.T, c quoteCase, claims *attest.Claims) {
 		}
 	}
 	if exts.FMSPC != claims.Machine.FMSPC || exts.PPID != claims.Machine.PPID {
-		t.Errorf("machine: we say %s %s, go-tdx-guest %s %s", claims.Machine.FMSPC, claims.Machine.PPID, exts.FMSPC, exts.PPID)
+		t.Errorf("machine: we say %v, go-tdx-guest %s %s", claims.Machine, exts.FMSPC, exts.PPID)
 	}
 }

@@ -38,8 +38,8 @@ func TestTDXSoftwareTEE(t *testing.T) {
 	}
 }
 
-// TestTDXRefusals sets both on evidence and collateral that must be refused whatever the TCB is. go-tdx-guest is known to
-// accept some, and to refuse some that is genuine.
+// TestTDXRefusals sets both on evidence and collateral that must be refused whatever the TCB is. go-tdx-guest is known
+// to accept some, and to refuse some that is genuine.
 func TestTDXRefusals(t *testing.T) {
 	tests := []struct {
 		name     string
