@@ -121,7 +121,8 @@ func Root(env Env) *cobra.Command {
 	root.SetErrPrefix(console.Paint(env.ColorErr, console.Red, "Error:"))
 	a.AddFlags(root.PersistentFlags())
 	root.AddCommand(manifestcmd.Command(a.Session), a.statusCmd(), a.activationsCmd(), a.certificateCmd(),
-		secretcmd.Command(a.Session), bancmd.Command(a.Session), recovercmd.Command(a.Session), recovercmd.SignedCommand(a.Session),
+		secretcmd.Command(a.Session), bancmd.Command(a.Session),
+		recovercmd.Command(a.Session), recovercmd.SignedCommand(a.Session),
 		evidencecmd.Command(a.Session), collateralcmd.Command(a.Session), packageInfo(&a.Console), a.versionCmd())
 	return root
 }
