@@ -33,8 +33,8 @@ type VerifyOptions struct {
 	ProductID       *uint16
 	SecurityVersion *uint
 	// TDX and SNP pin a Coordinator in a confidential VM, in the words of the manifest's packages: MRTD is required, or
-	// Measurement, or IDKeyDigest with GuestSVN. A policy may name several kinds of TEE; a Coordinator must fulfill that of
-	// its own kind, and is refused if there is none.
+	// Measurement, or IDKeyDigest with GuestSVN. A policy may name several kinds of TEE; a Coordinator must fulfill that
+	// of its own kind, and is refused if there is none.
 	TDX *identity.TDX
 	SNP *identity.SNP
 	// Debug allows, but does not require, a debug TEE. (In a manifest's package, Debug requires it.)

@@ -15,6 +15,7 @@ import (
 	"github.com/marblerun/marblerun/api/wire"
 	"github.com/marblerun/marblerun/attest"
 	"github.com/marblerun/marblerun/internal/cli/fakecoordinator"
+	"github.com/marblerun/marblerun/manifest/identity"
 )
 
 func TestVerifyCoordinator(t *testing.T) {
@@ -172,15 +173,25 @@ func TestTCBStatusError(t *testing.T) {
 func TestParseVerifyOptions(t *testing.T) {
 	const signer = `"SignerID":"` + fakecoordinator.SignerID + `"`
 	tests := map[string]struct{ file, want string }{
-		"release":          {file: fakecoordinator.Policy},
-		"any case":         {file: `{"uniqueid":"` + fakecoordinator.UniqueID + `","unknown":1}`},
-		"skip":             {file: `{"InsecureSkipVerify":true}`, want: "InsecureSkipVerify must not be set by a file"},
-		"skip, any case":   {file: `{"INSECURESKIPVERIFY":true}`, want: "InsecureSkipVerify must not be set by a file"},
-		"empty":            {file: `{}`, want: "neither UniqueID nor SignerID"},
-		"no version":       {file: `{` + signer + `,"ProductID":3}`, want: "missing SecurityVersion"},
-		"zero is unset":    {file: `{` + signer + `,"SecurityVersion":1,"ProductID":0}`, want: "missing ProductID"},
-		"short ID":         {file: `{"UniqueID":"11"}`, want: "UniqueID in config must be 32 bytes in hex"},
-		"no hex":           {file: `{"UniqueID":"` + strings.Repeat("x", 64) + `"}`, want: "UniqueID in config must be"},
+		"release":        {file: fakecoordinator.Policy},
+		"any case":       {file: `{"uniqueid":"` + fakecoordinator.UniqueID + `","unknown":1}`},
+		"skip":           {file: `{"InsecureSkipVerify":true}`, want: "InsecureSkipVerify must not be set by a file"},
+		"skip, any case": {file: `{"INSECURESKIPVERIFY":true}`, want: "InsecureSkipVerify must not be set by a file"},
+		"empty":          {file: `{}`, want: "neither UniqueID nor SignerID"},
+		"no version":     {file: `{` + signer + `,"ProductID":3}`, want: "missing SecurityVersion"},
+		"zero is unset":  {file: `{` + signer + `,"SecurityVersion":1,"ProductID":0}`, want: "missing ProductID"},
+		"short ID":       {file: `{"UniqueID":"11"}`, want: "UniqueID in config must be 32 bytes in hex"},
+		"no hex":         {file: `{"UniqueID":"` + strings.Repeat("x", 64) + `"}`, want: "UniqueID in config must be"},
+		"TDX":            {file: `{"TDX":{"MRTD":"` + strings.Repeat("ab", 48) + `"}}`},
+		"SNP":            {file: `{"SNP":{"Measurement":"` + strings.Repeat("ab", 48) + `","Policy":{"SMT":false}}}`},
+		"TDX of nothing": {
+			file: `{"TDX":{"RTMR1":"` + strings.Repeat("ab", 48) + `"}}`, want: "TDX in config: no measurement",
+		},
+		"SNP of nothing":   {file: `{"SNP":{}}`, want: "SNP in config: no measurement is pinned"},
+		"TDX of zeros":     {file: `{"TDX":{"MRTD":"` + strings.Repeat("0", 96) + `"}}`, want: "zeros"},
+		"short MRTD":       {file: `{"TDX":{"MRTD":"ab"}}`, want: "TDX.MRTD in config: must be 48 bytes"},
+		"half SGX and TDX": {file: `{"ProductID":1,"TDX":{"MRTD":"` + strings.Repeat("ab", 48) + `"}}`, want: "neither"},
+		"debug pins, too":  {file: `{"Debug":true,"SNP":{}}`, want: "no measurement is pinned"},
 		"no JSON":          {file: `hello`, want: "invalid character"},
 		"product too high": {file: `{"ProductID":65536}`, want: "ProductID"},
 	}
@@ -194,12 +205,44 @@ func TestParseVerifyOptions(t *testing.T) {
 	}
 }
 
+// TestPolicyByTEE: a Coordinator must fulfill the policy of its own kind of TEE.
+func TestPolicyByTEE(t *testing.T) {
+	unique, mrtd, measurement := strings.Repeat("11", 32), strings.Repeat("22", 48), strings.Repeat("33", 48)
+	claims := []*attest.Claims{
+		{TEE: attest.SGX, TCBStatus: attest.UpToDate, SGX: &attest.SGXClaims{MRENCLAVE: unique}},
+		{TEE: attest.TDX, TCBStatus: attest.UpToDate, TDX: &attest.TDXClaims{MRTD: mrtd}},
+		{TEE: attest.SNP, TCBStatus: attest.UpToDate, SNP: &attest.SNPClaims{Measurement: measurement}},
+	}
+	for kinds := range 8 { // a bit for each kind that the policy names
+		var o api.VerifyOptions
+		if kinds&1 != 0 {
+			o.UniqueID = unique
+		}
+		if kinds&2 != 0 {
+			o.TDX = &identity.TDX{MRTD: mrtd}
+		}
+		if kinds&4 != 0 {
+			o.SNP = &identity.SNP{Measurement: measurement}
+		}
+		for i, c := range claims {
+			verdict := o.Policy(c.TEE).Check(c)
+			if named := kinds>>i&1 == 1; verdict.Accepted != named && kinds != 0 {
+				t.Errorf("kinds %03b: %s is accepted: %v; %v", kinds, c.TEE, verdict.Accepted, verdict.Reasons)
+			}
+		}
+		if valid := o.Validate() == nil; valid != (kinds != 0) {
+			t.Errorf("kinds %03b: valid is %v", kinds, valid)
+		}
+	}
+}
+
 func FuzzParseVerifyOptions(f *testing.F) {
 	f.Add([]byte(fakecoordinator.Policy))
 	f.Add([]byte(`{"InsecureSkipVerify":true,"Nonce":"AAA="}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		o, err := api.ParseVerifyOptions(data)
-		if err == nil && (o.InsecureSkipVerify || o.UniqueID == "" && o.SignerID == "") {
+		pins := o.UniqueID != "" || o.SignerID != "" || o.TDX != nil || o.SNP != nil
+		if err == nil && (o.InsecureSkipVerify || !pins) {
 			t.Errorf("accepted a policy that checks nothing: %s", data)
 		}
 	})

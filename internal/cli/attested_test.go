@@ -7,8 +7,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"net/http/httptest"
 	"os"
@@ -29,6 +27,7 @@ type world struct {
 	platform *softtee.Platform
 	service  *httptest.Server
 	dir      string // with roots.pem, manifest.json, home and cache
+	qcnl     string // the machine's configuration, if any
 }
 
 func newWorld(t *testing.T) *world {
@@ -67,6 +66,7 @@ func (w *world) run(args ...string) (code int, out, err string) {
 		Args: args, Stdout: &stdout, Stderr: &stderr,
 		ConfigDir: func() (string, error) { return w.path("home"), nil },
 		CacheDir:  func() (string, error) { return w.path("cache"), nil },
+		QCNLPath:  w.qcnl,
 	})
 	return code, stdout.String(), stderr.String()
 }
@@ -228,7 +228,8 @@ func TestManifestVerifyTCB(t *testing.T) {
 	w := newWorld(t)
 	plain := policyFor(workload())
 	era := w.write(t, "era.json", []byte(plain))
-	tolerant := w.write(t, "tolerant.json", []byte(strings.Replace(plain, "{", `{"AcceptedTCBStatuses":["OutOfDate"],`, 1)))
+	tolerant := w.write(t, "tolerant.json",
+		[]byte(strings.Replace(plain, "{", `{"AcceptedTCBStatuses":["OutOfDate"],`, 1)))
 	for _, kind := range []softtee.Kind{softtee.SGXv3, softtee.TDXv4} {
 		old := w.coordinator(t, softtee.Request{
 			Kind: kind, Machine: softtee.Machine{Name: "old", Status: attest.OutOfDate}, Workload: workload(),
@@ -247,57 +248,9 @@ func TestManifestVerifyTCB(t *testing.T) {
 	}
 	minimum := w.write(t, "minimum.json", []byte(`{"SNP":{"Measurement":"`+workload().SNP.Measurement+
 		`","MinimumTCB":{"Microcode":250}}}`))
-	guest := w.coordinator(t, softtee.Request{Kind: softtee.SNPv3, Machine: softtee.Machine{Name: "m"}, Workload: workload()})
+	guest := w.coordinator(t, softtee.Request{
+		Kind: softtee.SNPv3, Machine: softtee.Machine{Name: "m"}, Workload: workload(),
+	})
 	args := append([]string{"manifest", "verify", w.path("manifest.json"), guest.Endpoint()}, w.services()...)
 	refused(t, w, append(args, "--era-config", minimum), "the reported TCB has microcode")
-}
-
-// TestCollateralCommands takes collateral from the services to a machine without any.
-func TestCollateralCommands(t *testing.T) {
-	w := newWorld(t)
-	era := w.write(t, "era.json", []byte(policyFor(workload())))
-	var files []string
-	for _, kind := range []softtee.Kind{softtee.SGXv3, softtee.TDXv5} {
-		quote, err := w.platform.Evidence(softtee.Request{Kind: kind, Machine: softtee.Machine{Name: "m"}, Workload: workload()})
-		if err != nil {
-			t.Fatal(err)
-		}
-		files = append(files, w.write(t, string(kind), []byte(hex.EncodeToString(quote))))
-	}
-	bundle := w.path("bundle.json")
-	export := append([]string{"collateral", "export", "-o", bundle}, files...)
-	if code, out, stderr := w.run(append(export, w.services()...)...); code != 0 || out != "" ||
-		!strings.Contains(stderr, "Valid until ") {
-		t.Fatalf("export: %d %s%s", code, out, stderr)
-	}
-	code, out, stderr := w.run("collateral", "show", bundle)
-	for _, want := range []string{"sgx 53494D544545", "tdx 53494D544545", "PCK CRL", "root CRL", "expires first", "Valid until"} {
-		if code != 0 || !strings.Contains(out, want) {
-			t.Errorf("show lacks %q: %d %s%s", want, code, out, stderr)
-		}
-	}
-	// No service any more, and nothing fetched before: only the bundle helps, as a flag or imported.
-	w.service.Close()
-	if err := os.RemoveAll(w.path("cache")); err != nil {
-		t.Fatal(err)
-	}
-	verify := append([]string{"evidence", "verify", files[0], "--era-config", era}, w.services()...)
-	if code, _, stderr := w.run(append(verify, "--collateral", bundle)...); code != 0 {
-		t.Errorf("--collateral: %s", stderr)
-	}
-	if code, _, stderr := w.run("collateral", "import", bundle); code != 0 {
-		t.Fatal(stderr)
-	}
-	if code, _, stderr := w.run(verify...); code != 0 || !strings.Contains(stderr, "Using imported collateral") {
-		t.Errorf("imported: %s", stderr)
-	}
-	code, out, stderr = w.run("collateral", "show", "-o", "json")
-	var shown []struct {
-		Expired bool
-		Content []struct{ Kind string }
-	}
-	if err := json.Unmarshal([]byte(out), &shown); code != 0 || err != nil || len(shown) != 1 || shown[0].Expired ||
-		len(shown[0].Content) < 6 {
-		t.Errorf("show: %v %s%s", err, out, stderr)
-	}
 }

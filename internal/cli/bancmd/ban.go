@@ -37,7 +37,9 @@ func Command(s *session.Session) *cobra.Command {
 }
 
 // change makes a command that adds or removes the ban that its flags describe.
-func (a *commands) change(cmd *cobra.Command, do func(context.Context, *api.Client, api.BanTarget) error) *cobra.Command {
+func (a *commands) change(
+	cmd *cobra.Command, do func(context.Context, *api.Client, api.BanTarget) error,
+) *cobra.Command {
 	var auth session.ClientAuth
 	var target api.BanTarget
 	cmd.Args = cobra.ExactArgs(1)
@@ -74,13 +76,16 @@ UUID: a ban keeps that UUID with its keys out, not a host or a program.`,
 			return fmt.Errorf("banning Marble: %w", err)
 		}
 		a.Say("Banned since %s by %s: Marble type %s, %s", ban.Time, ban.BannedBy, ban.MarbleType, subject(ban.BanTarget))
-		a.Note("Certificates that the Marble already has stay valid until the CA is rotated. To rotate it, apply an update: one\n" +
-			"that sets a package's SecurityVersion to its current value is enough, {\"Packages\":{\"NAME\":{\"SecurityVersion\":N}}},\n" +
-			"with 'marblerun manifest update apply'. Secrets that the Marble got stay known to it: see 'marblerun secret rotate'.\n" +
-			"Then restart your Marbles.")
+		a.Note("%s", takesNothingBack)
 		return nil
 	})
 }
+
+const takesNothingBack = `Certificates that the Marble already has stay valid until the CA is rotated. To
+rotate it, apply an update with 'marblerun manifest update apply'. One that sets a package's SecurityVersion to its current value is enough:
+  {"Packages":{"NAME":{"SecurityVersion":N}}}
+Secrets that the Marble got stay known to it: rotate the shared ones with 'marblerun secret rotate'.
+Then restart your Marbles.`
 
 func (a *commands) removeCmd() *cobra.Command {
 	return a.change(&cobra.Command{

@@ -38,8 +38,8 @@ func Command(s *session.Session) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "collateral",
 		Short: "Export and import what verifications need from Intel and AMD",
-		Long: "Export and import collateral: the signed TCB information, certificates and revocation lists of Intel and AMD\n" +
-			"that the verification of evidence needs. It lives for about 30 days.",
+		Long: "Export and import collateral: the signed TCB information, certificates and revocation lists of Intel and\n" +
+			"AMD that the verification of evidence needs. It lives for about 30 days.",
 	}
 	session.Group(cmd)
 	cmd.AddCommand(a.exportCmd(), a.importCmd(), a.showCmd())
@@ -150,7 +150,8 @@ func (n *needs) addFMSPC(text string) error {
 	if prefix, rest, ok := strings.Cut(text, ":"); ok {
 		tee, fmspc = attest.TEE(strings.ToLower(prefix)), rest
 	}
-	if (tee != attest.SGX && tee != attest.TDX) || len(fmspc) != 12 || strings.Trim(fmspc, "0123456789abcdefABCDEF") != "" {
+	isHex := strings.Trim(fmspc, "0123456789abcdefABCDEF") == ""
+	if (tee != attest.SGX && tee != attest.TDX) || len(fmspc) != 12 || !isHex {
 		return fmt.Errorf("--fmspc %q: want 12 hex digits, with sgx: or tdx: before them", text)
 	}
 	for _, ca := range []pck.CA{pck.PlatformCA, pck.ProcessorCA} {

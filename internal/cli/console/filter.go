@@ -11,9 +11,9 @@ import (
 	"unicode/utf8"
 )
 
-// Filter makes what a stranger said harmless for a terminal: a Coordinator that is not verified, or a quote, may contain
-// text that moves the cursor, sets the title, or shows one thing for another. Control characters and such that change the
-// direction of text are written as \x1b or \u202e; newlines, tabs and the colors of this package stay.
+// Filter makes what a stranger said harmless for a terminal: a Coordinator that is not verified, or a quote, may
+// contain text that moves the cursor, sets the title, or shows one thing for another. Control characters and such that
+// change the direction of text are written as \x1b or \u202e; newlines, tabs and the colors of this package stay.
 func Filter(w io.Writer) io.Writer { return &filter{w: w} }
 
 // filter keeps the beginning of a rune until the next Write brings the rest.

@@ -1,12 +1,12 @@
 // Copyright The Marblerun Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package evidencecmd is 'marblerun evidence': explain quotes and reports of SGX, TDX and SEV-SNP, and verify them, online
-// or offline.
+// Package evidencecmd is 'marblerun evidence': explain quotes and reports of SGX, TDX and SEV-SNP, and verify them,
+// online or offline.
 //
-// Invariants: 'show' says that nothing it prints is verified; 'verify' prints measurements of genuine evidence only and
-// exits with 0 only if the evidence is genuine, has a TCB status and fulfills every policy that was named; with JSON the
-// result is printed on refusal, too, with all reasons. Evidence is foreign bytes: it never panics the program.
+// Invariants: 'show' says that nothing it prints is verified. 'verify' prints only what signed bytes say, and exits with
+// 0 only if the evidence is genuine, has a TCB status and fulfills what was named; with JSON the result is printed on
+// refusal, too, with all reasons. Evidence is foreign bytes: it never panics the program.
 package evidencecmd
 
 import (

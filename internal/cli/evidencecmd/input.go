@@ -49,8 +49,8 @@ func readInput(path string) (input, error) {
 	return in, nil
 }
 
-// decode finds the evidence in a file's content. Binary evidence is never printable: it begins with a version below 32 in
-// two bytes.
+// decode finds the evidence in a file's content. Binary evidence is never printable: it begins with a version below 32
+// in two bytes.
 func decode(data []byte) (encoding string, raw []byte, err error) {
 	text := bytes.TrimSpace(data)
 	switch {

@@ -95,8 +95,8 @@ func (r *result) refused(err error) {
 	}
 }
 
-// apply holds genuine evidence against the policies: one of them must accept. If none does, the reasons are those of the
-// policies for the evidence's kind of TEE, or of all if there is none.
+// apply holds genuine evidence against the policies: one of them must accept. If none does, the reasons are those of
+// the policies for the evidence's kind of TEE, or of all if there is none.
 func (r *result) apply(policies []policy) {
 	if r.verdict == nil || len(policies) == 0 {
 		return

@@ -6,8 +6,9 @@
 // memory.
 //
 // What it leaves out: it does not check manifests or roles (every user may do everything), it does not encrypt recovery
-// secrets (it returns "secret of <name>") and its quotes are JSON, which Verifier reads, unless Evidence is set. Invariant: replies have the
-// shape, code and message of the contract, so that a client that works here works with a real Coordinator.
+// secrets (it returns "secret of <name>") and its quotes are JSON, which Verifier reads, unless Evidence is set.
+// Invariant: replies have the shape, code and message of the contract, so that a client that works here works with a
+// real Coordinator.
 package fakecoordinator
 
 import (

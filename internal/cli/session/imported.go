@@ -50,7 +50,8 @@ func ReadBundle(path string) (*collateral.Bundle, error) {
 	return bundle, nil
 }
 
-// Import keeps a bundle for later commands and returns the file that it is in. What is kept already is not kept twice.
+// Import keeps a bundle for later commands and returns the file that it is in. What is kept already is not kept twice,
+// and what has expired is kept no longer.
 func (s *Session) Import(bundle *collateral.Bundle) (string, error) {
 	dir, err := s.collateralDir()
 	if err != nil {
@@ -76,7 +77,25 @@ func (s *Session) Import(bundle *collateral.Bundle) (string, error) {
 	if err != nil {
 		return "", errors.Join(err, os.Remove(tmp.Name()))
 	}
-	return path, nil
+	return path, s.dropExpired(path, time.Now())
+}
+
+// dropExpired removes imported bundles of which something has expired, but for one.
+func (s *Session) dropExpired(but string, now time.Time) error {
+	var problems []error
+	for _, path := range s.Imported() {
+		bundle, err := ReadBundle(path)
+		if err == nil && path != but && expired(bundle, now) {
+			problems = append(problems, os.Remove(path))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// expired tells whether something in the bundle is past its time.
+func expired(b *collateral.Bundle, now time.Time) bool {
+	next := b.NextUpdate()
+	return !next.IsZero() && next.Before(now)
 }
 
 // Imported lists the files of imported bundles.
@@ -116,10 +135,7 @@ type imported struct {
 
 // current are the bundles that can be used.
 func (i *imported) current() []*collateral.Bundle {
-	return slices.DeleteFunc(slices.Clone(i.bundles), func(b *collateral.Bundle) bool {
-		next := b.NextUpdate()
-		return !next.IsZero() && next.Before(i.now)
-	})
+	return slices.DeleteFunc(slices.Clone(i.bundles), func(b *collateral.Bundle) bool { return expired(b, i.now) })
 }
 
 func (i *imported) tell(b *collateral.Bundle) {
