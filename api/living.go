@@ -27,9 +27,9 @@ type BanTarget = wire.BanTarget
 // Ban is a ban, by whom and when.
 type Ban = wire.Ban
 
-// BanAdd bans a Marble from activation and returns the ban in force, which may be older. Certificates and secrets that
-// the Marble already has are not revoked: rotate the CA (by an update) and the secrets for that. The client's user needs
-// BanMarble on the type. Not offered by MarbleRun.
+// BanAdd bans a Marble from activation and returns the ban in force, which may be older. Certificates and secrets
+// that the Marble already has are not revoked: rotate the CA (by an update) and the secrets for that. The client's user
+// needs BanMarble on the type. Not offered by MarbleRun.
 func (c *Client) BanAdd(ctx context.Context, target BanTarget) (Ban, error) {
 	return post[Ban](ctx, c, v2+"/bans", wire.BanRequest{BanTarget: target})
 }

@@ -208,8 +208,8 @@ func parameterStage(err error) string {
 	return "generating marble secrets: "
 }
 
-// readSecrets returns the stored secrets that a Marble type uses, their values for .Previous, and the versions of both: a
-// rotation replaces a secret's value and its previous one together.
+// readSecrets returns the stored secrets that a Marble type uses, their values for .Previous, and the versions of both:
+// a rotation replaces a secret's value and its previous one together.
 func (s *State) readSecrets(marbleType string) (stored, previous map[string]secrets.Value, versions map[string]uint64) {
 	current, prev := s.manifest.compiled.References(marbleType)
 	stored, previous = map[string]secrets.Value{}, map[string]secrets.Value{}

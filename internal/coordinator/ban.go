@@ -84,8 +84,9 @@ func (e *marbleBanLifted) apply(d *State, at moment) {
 	d.addLine(at, e.line(at, "Marble ban lifted"))
 }
 
-// ChangeBan keeps a Marble out, by type and UUID or evidence, or ends that. It returns the ban in force, or the one that
-// was lifted. What is banned already stays banned by whom it was. Certificates that the Marble has are not revoked.
+// ChangeBan keeps a Marble out, by type and UUID or evidence, or ends that. It returns the ban in force, or the one
+// that was lifted. What is banned already stays banned by whom it was. Certificates that the Marble has are not
+// revoked.
 func (c *Coordinator) ChangeBan(ctx context.Context, user string, req wire.BanRequest) (wire.Ban, error) {
 	k, err := c.running()
 	if err != nil {
@@ -111,7 +112,8 @@ func (c *Coordinator) ChangeBan(ctx context.Context, user string, req wire.BanRe
 	if err != nil {
 		return wire.Ban{}, err
 	}
-	c.log.Info("Bans changed", "user", user, "marbleType", target.MarbleType, "subject", target.String(), "lifted", req.Lift)
+	c.log.Info("Bans changed", "user", user, "marbleType", target.MarbleType, "subject", target.String(),
+		"lifted", req.Lift)
 	if req.Lift {
 		return before.wire(), nil
 	}

@@ -57,7 +57,8 @@ func (c *Coordinator) RotateSecrets(ctx context.Context, user string, names []st
 }
 
 // prepareRotation makes the new values and executes the templates that use them.
-func (c *Coordinator) prepareRotation(ctx context.Context, s *State, user string, names []string) (*secretsRotated, error) {
+func (c *Coordinator) prepareRotation(ctx context.Context, s *State, user string, names []string,
+) (*secretsRotated, error) {
 	m := s.manifest.manifest
 	if err := permit(m, user, manifest.ResourceSecrets, manifest.ActionRotateSecret, names...); err != nil {
 		return nil, err

@@ -95,7 +95,8 @@ func (c *Coordinator) preparePackages(ctx context.Context, s *State, update *man
 	return &packagesUpdated{Versions: versions, CA: marshaled, Reissued: reissued, ca: ca}, nil
 }
 
-// unlessChanged writes the events if neither manifest, CA nor pending update changed since s, and no secret was rotated.
+// unlessChanged writes the events if neither manifest, CA nor pending update changed since s, and no secret was
+// rotated.
 func unlessChanged(s *State, e event, epoch *epochChange, before ...event) decision {
 	read, pending, rotations := s.generations, s.pending, s.rotations
 	return func(now *State) (outcome, error) {

@@ -82,16 +82,18 @@ UUID: a ban keeps that UUID with its keys out, not a host or a program.`,
 }
 
 const takesNothingBack = `Certificates that the Marble already has stay valid until the CA is rotated. To
-rotate it, apply an update with 'marblerun manifest update apply'. One that sets a package's SecurityVersion to its current value is enough:
+rotate it, apply an update with 'marblerun manifest update apply'. One that sets
+a package's SecurityVersion to its current value is enough:
   {"Packages":{"NAME":{"SecurityVersion":N}}}
 Secrets that the Marble got stay known to it: rotate the shared ones with 'marblerun secret rotate'.
 Then restart your Marbles.`
 
 func (a *commands) removeCmd() *cobra.Command {
 	return a.change(&cobra.Command{
-		Use:     "remove <IP:PORT>",
-		Short:   "Lift the ban of a Marble",
-		Example: "marblerun ban remove --type web --uuid 0f0e0d0c-0b0a-4908-8706-050403020100 $MARBLERUN -c cert.pem -k key.pem",
+		Use:   "remove <IP:PORT>",
+		Short: "Lift the ban of a Marble",
+		Example: "marblerun ban remove --type web --uuid 0f0e0d0c-0b0a-4908-8706-050403020100 $MARBLERUN " +
+			"-c cert.pem -k key.pem",
 	}, func(ctx context.Context, client *api.Client, target api.BanTarget) error {
 		ban, err := client.BanLift(ctx, target)
 		if err != nil {
