@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package crash shows that nothing acknowledged is lost: the real process is killed at random points, and traced to see
-// that it syncs between write and reply.
+// that it syncs between write and reply. The states of a deployment are found to be before or after, never between.
 package crash
 
 import (
