@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/marblerun/marblerun/api/wire"
@@ -30,12 +31,18 @@ type world struct {
 	qcnl     string // the machine's configuration, if any
 }
 
+// sharedPlatform is made once, because its RSA keys take their time.
+var sharedPlatform = sync.OnceValues(func() (*softtee.Platform, error) {
+	return softtee.New(softtee.Options{Seed: []byte("a seed of sixteen bytes or more")})
+})
+
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	platform, err := softtee.New(softtee.Options{Seed: []byte("a seed of sixteen bytes or more")})
+	platform, err := sharedPlatform()
 	if err != nil {
 		t.Fatal(err)
 	}
+	platform.Configure(func(s *softtee.Settings) { *s = softtee.DefaultSettings() })
 	w := &world{platform: platform, service: httptest.NewServer(server.New(platform)), dir: t.TempDir()}
 	t.Cleanup(w.service.Close)
 	roots, err := platform.RootsPEM()

@@ -165,7 +165,7 @@ func (a *commands) judge(ctx context.Context, in input, v session.Verification) 
 	}
 	r.refused(err)
 	if onlyMissingCRLs(err) {
-		v.AllowMissingCRLs = true
+		v.AllowMissingCRLs, v.Trial = true, true
 		a.tryWithoutCRLs(ctx, in, v, r)
 	}
 	return r, err
