@@ -63,13 +63,3 @@ func TestLoadRecoveryKey(t *testing.T) {
 		}
 	}
 }
-
-func TestNoPKCS11(t *testing.T) {
-	token := credential.Token{Config: "token.json"}
-	if _, _, err := credential.LoadClient("", "", token); err == nil {
-		t.Error("a token was opened by a build without PKCS #11")
-	}
-	if _, _, err := credential.LoadRecoveryKey("", token); err == nil {
-		t.Error("a token was opened by a build without PKCS #11")
-	}
-}
