@@ -318,7 +318,7 @@ func TestOutage(t *testing.T) {
 				verified(t, p, quote, col, err)
 				time.Sleep(5 * time.Hour)
 			}
-			time.Sleep(issued.Add(p.Settings().Validity + time.Minute).Sub(time.Now()))
+			time.Sleep(time.Until(issued.Add(p.Settings().Validity + time.Minute)))
 			if _, err := f.DCAP(t.Context(), need); !errors.Is(err, collateral.ErrUnavailable) {
 				t.Errorf("background=%v: collateral past nextUpdate: %v", background, err)
 			}
