@@ -11,9 +11,9 @@ export XDG_CONFIG_HOME="$work/config" # where marblerun keeps certificates
 export MARBLERUN=localhost:4433
 export EDG_COORDINATOR_SIMULATION=1 EDG_COORDINATOR_SEAL_DIR="$work/state"
 
-# start_coordinator returns when it answers, and prints its status.
+# start_coordinator returns when it answers, and prints its status, which is also in $work/status.
 start_coordinator() {
-  coordinator 2>>"$work/coordinator.log" &
+  coordinator >>"$work/coordinator.log" 2>&1 &
   coordinator_pid=$!
   until marblerun status $MARBLERUN -i >"$work/status" 2>/dev/null; do
     kill -0 $coordinator_pid || return # it ended
