@@ -73,7 +73,7 @@ func (c *Coordinator) prepareRotation(ctx context.Context, s *State, user string
 	if err != nil {
 		return nil, refuse(Invalid, "rotating secrets: %w", err)
 	}
-	return &secretsRotated{Secrets: values}, c.dryRunWritten(ctx, m, values)
+	return &secretsRotated{Secrets: values}, c.dryRunWritten(ctx, s.manifest, values)
 }
 
 // unlessChanged writes the event if neither manifest, CA nor the values that it replaces changed since s.

@@ -77,7 +77,7 @@ func (c *Coordinator) prepareSecrets(ctx context.Context, s *State, user string,
 		}
 		written[name] = v
 	}
-	if err := c.dryRunWritten(ctx, m, written); err != nil {
+	if err := c.dryRunWritten(ctx, s.manifest, written); err != nil {
 		return nil, err
 	}
 	names := slices.Sorted(maps.Keys(values))
@@ -85,12 +85,13 @@ func (c *Coordinator) prepareSecrets(ctx context.Context, s *State, user string,
 }
 
 // dryRunWritten executes the templates that name a written secret, with placeholders for all others.
-func (c *Coordinator) dryRunWritten(ctx context.Context, m *manifest.Manifest, written map[string]secrets.Value) error {
+func (c *Coordinator) dryRunWritten(ctx context.Context, d *deployment, written map[string]secrets.Value) error {
 	view, err := secrets.TemplateSecrets(written)
 	if err != nil {
 		return refuse(Invalid, "running manifest template dry run: %w", err)
 	}
-	if problems := m.DryRun(ctx, view).Errors(); len(problems) > 0 {
+	affected := d.compiled.Affected(d.base, slices.Sorted(maps.Keys(written)))
+	if problems := affected.DryRun(ctx, view).Errors(); len(problems) > 0 {
 		return refuse(Invalid, "running manifest template dry run: %w", problems)
 	}
 	return nil

@@ -20,6 +20,9 @@ import (
 // Marble type uses. It is safe for concurrent use.
 type Compiled struct {
 	marbles map[string]*plan
+	// users are the entries whose templates name a secret, by its name; everywhere are those that may use any.
+	users      map[string][]place
+	everywhere []place
 	// described caches certificates as templates see them, by the name that use gives them: at most one per secret, for
 	// its current and its previous value, and three of the CA. Each entry is checked against the bytes asked for.
 	described sync.Map // string → template.Certificate
@@ -41,13 +44,15 @@ type entry struct {
 	tmpl       *template.Template // nil: literal
 	err        error              // why there is no template
 	uses       []string           // the secrets whose current values it uses, sorted
+	before     []string           // the secrets whose previous values it names
+	all        bool               // it may use any secret
 }
 
 // Compile compiles the templates of all Marbles. A template that does not compile fails the activations of its Marble
 // type only: the Compiled is usable also beside an error, which names all of them. (The manifest's check refuses them,
 // but a journal may hold a manifest that an older program accepted.)
 func Compile(m *manifest.Manifest) (*Compiled, error) {
-	c := &Compiled{marbles: make(map[string]*plan, len(m.Marbles))}
+	c := &Compiled{marbles: make(map[string]*plan, len(m.Marbles)), users: map[string][]place{}}
 	var problems []error
 	for _, marbleType := range slices.Sorted(maps.Keys(m.Marbles)) {
 		p := compilePlan(m, m.Marbles[marbleType])
@@ -55,6 +60,7 @@ func Compile(m *manifest.Manifest) (*Compiled, error) {
 			if e.err != nil {
 				problems = append(problems, fmt.Errorf("Marble %q: %w", marbleType, e.err))
 			}
+			c.index(marbleType, e)
 		}
 		c.marbles[marbleType] = p
 	}
@@ -70,7 +76,7 @@ func compilePlan(m *manifest.Manifest, marble manifest.Marble) *plan {
 			e := compileEntry(list, name, kind, values[name])
 			if e.tmpl != nil {
 				now, before, all := e.tmpl.References()
-				e.uses = now
+				e.uses, e.before, e.all = now, before, all
 				if all {
 					e.uses = slices.Sorted(maps.Keys(m.Secrets))
 				}
