@@ -39,21 +39,21 @@ func killCoordinator(ctx context.Context, d *demo) (string, error) {
 }
 
 func bringBack(ctx context.Context, d *demo) (string, error) {
-	d.out.command("EDG_COORDINATOR_SIMULATION=1 coordinator")
+	d.out.command(coordinatorCommand)
 	if err := d.startCoordinator(ctx); err != nil {
 		return "", err
 	}
 	if err := d.wantReady(ctx); err != nil {
 		return "", err
 	}
-	if _, err := d.cli(ctx, "manifest", "verify", "manifest.json", d.clientAddr, "-i"); err != nil {
+	if _, err := d.cli(ctx, "manifest", "verify", "manifest.json", d.clientAddr, cliFlags); err != nil {
 		return "", err
 	}
-	d.out.line("Same manifest, same root certificate. Now web, with the UUID that it had:")
+	d.out.line("Same manifest, same root certificate, same measurement. Now web, with the UUID that it had:")
 	d.web.stop()
-	d.out.command("EDG_MARBLE_TYPE=web premain-libos web")
+	d.out.command(marbleCommand("web", "web", "web"))
 	old := len(d.web.lines("serving HTTPS"))
-	web, err := d.startMarble("web", "web", "WEB_LISTEN="+d.webAddr)
+	web, err := d.startMarble("web", "web", "web", "WEB_LISTEN="+d.webAddr)
 	if err != nil {
 		return "", err
 	}
@@ -90,26 +90,29 @@ func (d *demo) sameKey(ctx context.Context) (string, error) {
 		"the crash.", nil
 }
 
+// neverRan is what a refusal proves.
+const neverRan = "Refused, with the reason and what to do about it. The program itself never ran."
+
 func intrude(_ context.Context, d *demo) (string, error) {
-	return d.refused("intruder", "web", "unknown marble type")
+	return neverRan, d.refused("intruder", "web", "web", "unknown marble type")
 }
 
 // refused starts a Marble that must not be admitted, and shows why not.
-func (d *demo) refused(marbleType, program, why string) (string, error) {
-	d.out.command("EDG_MARBLE_TYPE=" + marbleType + " premain-libos " + program)
-	p, err := d.startMarble(marbleType, program)
+func (d *demo) refused(marbleType, program, workload, why string) error {
+	d.out.command(marbleCommand(marbleType, program, workload))
+	p, err := d.startMarble(marbleType, program, workload)
 	if err != nil {
-		return "", err
+		return err
 	}
 	code, err := p.wait(startLimit)
 	if err != nil {
-		return "", err
+		return err
 	}
 	if code == 0 || len(p.lines(why)) == 0 {
-		return "", fmt.Errorf("%s was not refused for the reason %q (exit code %d)", marbleType, why, code)
+		return fmt.Errorf("%s was not refused for the reason %q (exit code %d)", marbleType, why, code)
 	}
-	d.out.output(withoutTime(p.lines(why)[0]))
-	return "Refused, with the reason and what to do about it. The program itself never ran.", nil
+	d.out.output(short(withoutTime(p.lines(why)[0])))
+	return nil
 }
 
 // withoutTime takes "[PreMain] DATE TIME " from a line.
@@ -120,8 +123,8 @@ func withoutTime(line string) string {
 
 func exceedBudget(_ context.Context, d *demo) (string, error) {
 	d.out.line("The manifest says \"MaxActivations\": 1 for one-time-job.")
-	d.out.command("EDG_MARBLE_TYPE=one-time-job premain-libos one-time-job")
-	p, err := d.startMarble("one-time-job", "one-time-job")
+	d.out.command(marbleCommand("one-time-job", "one-time-job", "one-time-job"))
+	p, err := d.startMarble("one-time-job", "one-time-job", "one-time-job")
 	if err != nil {
 		return "", err
 	}
@@ -134,11 +137,11 @@ func exceedBudget(_ context.Context, d *demo) (string, error) {
 		return "", fmt.Errorf("the job failed with exit code %d", code)
 	}
 	d.out.output(done[0])
-	return d.refused("one-time-job", "one-time-job", "reached max activations")
+	return neverRan, d.refused("one-time-job", "one-time-job", "one-time-job", "reached max activations")
 }
 
 func readActivations(ctx context.Context, d *demo) (string, error) {
-	output, err := d.cliData(ctx, "activations", d.clientAddr, "-i", "-o", "json")
+	output, err := d.cliData(ctx, "activations", d.clientAddr, "-o", "json")
 	if err != nil {
 		return "", err
 	}
@@ -146,6 +149,7 @@ func readActivations(ctx context.Context, d *demo) (string, error) {
 		Activations []struct {
 			Time             time.Time
 			MarbleType, UUID string
+			Claims           struct{ TEE string }
 		}
 	}
 	if err := json.Unmarshal(output, &list); err != nil {
@@ -153,12 +157,14 @@ func readActivations(ctx context.Context, d *demo) (string, error) {
 	}
 	got := map[string]int{}
 	for _, a := range list.Activations {
-		d.out.output(fmt.Sprintf("%s  %-12s  %s", a.Time.Local().Format(time.TimeOnly), a.MarbleType, a.UUID))
-		got[a.MarbleType]++
+		d.out.output(fmt.Sprintf("%s  %-12s  %s  %s", a.Time.Local().Format(time.TimeOnly), a.MarbleType, a.UUID,
+			a.Claims.TEE))
+		got[a.MarbleType+" in "+a.Claims.TEE]++
 	}
-	want := map[string]int{"web": 2, "echo-server": 1, "echo-client": 1, "one-time-job": 1}
+	want := map[string]int{"web in snp": 2, "echo-server in sgx": 1, "echo-client in tdx": 1, "one-time-job in sgx": 1}
 	if !maps.Equal(got, want) {
 		return "", fmt.Errorf("activations by type are %v instead of %v", got, want)
 	}
-	return "Each admission is a record in the Coordinator's journal, also those before the crash.", nil
+	return "Each admission is a record in the Coordinator's journal, also those before the crash, with what was read out " +
+		"of the evidence and which collateral decided.", nil
 }

@@ -29,7 +29,7 @@ type demo struct {
 	// root is the module's folder, dir the temporary one, bin where the programs are.
 	root, dir, bin string
 
-	clientAddr, meshAddr, echoAddr, webAddr string
+	clientAddr, meshAddr, echoAddr, webAddr, collateralAddr string
 
 	processes []*process
 	// concerned are the processes whose logs matter if the current step fails, besides the Coordinator's.
@@ -43,29 +43,29 @@ type demo struct {
 
 	note, fingerprint string
 
-	warned bool // the CLI's warning about -i was shown
+	said map[string]bool // what the CLI warned of already
 }
 
 func newDemo(out *screen, keep bool) (*demo, error) {
-	d := &demo{out: out, keep: keep}
+	d := &demo{out: out, keep: keep, said: map[string]bool{}}
 	var err error
 	if d.root, err = moduleRoot(); err != nil {
 		return nil, err
 	}
-	for _, addr := range []*string{&d.clientAddr, &d.meshAddr, &d.echoAddr, &d.webAddr} {
+	for _, addr := range []*string{&d.clientAddr, &d.meshAddr, &d.echoAddr, &d.webAddr, &d.collateralAddr} {
 		if *addr, err = freeAddr(); err != nil {
 			return nil, err
 		}
-	}
-	manifest, err := os.ReadFile(filepath.Join(d.root, "samples", "manifest.json"))
-	if err != nil {
-		return nil, err
 	}
 	if d.dir, err = os.MkdirTemp("", "marblerun-demo-"); err != nil {
 		return nil, err
 	}
 	d.bin = filepath.Join(d.dir, "bin")
-	return d, os.WriteFile(filepath.Join(d.dir, "manifest.json"), manifest, 0o600)
+	if err := os.Mkdir(filepath.Join(d.dir, "samples"), 0o700); err != nil {
+		return d, err
+	}
+	manifest := filepath.Join("samples", "manifest.json")
+	return d, copyFile(filepath.Join(d.root, manifest), filepath.Join(d.dir, manifest))
 }
 
 // moduleRoot walks up to go.mod.
@@ -98,7 +98,7 @@ func freeAddr() (string, error) {
 func (d *demo) cli(ctx context.Context, args ...string) (string, error) {
 	cmd := d.command(ctx, args)
 	output, err := cmd.CombinedOutput()
-	d.out.output(d.onlyOnce(string(output)))
+	d.out.output(short(d.fresh(string(output))))
 	if err != nil {
 		return "", fmt.Errorf("marblerun %s: %w", strings.Join(args, " "), err)
 	}
@@ -120,41 +120,62 @@ func (d *demo) cliData(ctx context.Context, args ...string) ([]byte, error) {
 // command is the CLI in the temporary folder, with nothing of this user's configuration.
 func (d *demo) command(ctx context.Context, args []string) *exec.Cmd {
 	d.out.command("marblerun " + strings.Join(args, " "))
-	cmd := exec.CommandContext(ctx, filepath.Join(d.bin, "marblerun"), args...)
+	cmd := exec.CommandContext(ctx, filepath.Join(d.bin, "marblerun"), d.expand(args)...)
 	cmd.Dir = d.dir
 	cmd.Env = []string{"HOME=" + d.dir, "XDG_CONFIG_HOME=" + filepath.Join(d.dir, "config"), "NO_COLOR=1"}
 	return cmd
 }
 
-// onlyOnce leaves out what each -i repeats: the first time is shown.
-func (d *demo) onlyOnce(output string) string {
-	const warning = "Warning: skipping quote verification\n"
-	if !d.warned {
-		d.warned = strings.Contains(output, warning)
-		return output
+// expand puts the flags in their place, as a shell would.
+func (d *demo) expand(args []string) (expanded []string) {
+	for _, arg := range args {
+		if arg != cliFlags {
+			expanded = append(expanded, arg)
+			continue
+		}
+		flags, err := os.ReadFile(filepath.Join(d.dir, "tee", "cli.flags"))
+		if err != nil {
+			return args // the CLI will say so
+		}
+		expanded = append(expanded, strings.Fields(string(flags))...)
 	}
-	return strings.ReplaceAll(output, warning, "")
+	return expanded
 }
 
-// startMarble starts the program behind premain-libos, with a folder of its own. Started again it finds its UUID there.
-func (d *demo) startMarble(marbleType, program string, env ...string) (*process, error) {
+// cliRefused runs the CLI, which must refuse for the given reason, and shows it.
+func (d *demo) cliRefused(ctx context.Context, why string, args ...string) error {
+	output, err := d.command(ctx, args).CombinedOutput()
+	d.out.output(short(d.fresh(string(output))))
+	if err == nil || !strings.Contains(string(output), why) {
+		return fmt.Errorf("marblerun %s was not refused for the reason %q (%v)", strings.Join(args, " "), why, err)
+	}
+	return nil
+}
+
+// startMarble starts the program behind premain-libos, with evidence as the given workload, and with a folder of its
+// own. Started again it finds its UUID there.
+func (d *demo) startMarble(marbleType, program, workload string, env ...string) (*process, error) {
 	dir := filepath.Join(d.dir, "marbles", marbleType)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
 	env = append([]string{
 		"EDG_MARBLE_TYPE=" + marbleType, "EDG_MARBLE_COORDINATOR_ADDR=" + d.meshAddr, "EDG_MARBLE_DNS_NAMES=localhost",
+		d.socket(workload),
 	}, env...)
 	return d.start(marbleType, dir, env, filepath.Join(d.bin, "premain-libos"), filepath.Join(d.bin, program))
 }
 
 // startCoordinator starts the Coordinator on its ports and state and waits until it answers.
 func (d *demo) startCoordinator(ctx context.Context) (err error) {
-	d.coordinator, err = d.start("coordinator", d.dir, []string{
-		"EDG_COORDINATOR_SIMULATION=1",
-		"EDG_COORDINATOR_MESH_ADDR=" + d.meshAddr, "EDG_COORDINATOR_CLIENT_ADDR=" + d.clientAddr,
-		"EDG_COORDINATOR_SEAL_DIR=" + filepath.Join(d.dir, "state"), "EDG_COORDINATOR_DNS_NAMES=localhost",
-	}, filepath.Join(d.bin, "coordinator"))
+	env, err := d.teeEnv()
+	if err != nil {
+		return err
+	}
+	d.coordinator, err = d.start("coordinator", d.dir, append(env,
+		"EDG_COORDINATOR_MESH_ADDR="+d.meshAddr, "EDG_COORDINATOR_CLIENT_ADDR="+d.clientAddr,
+		"EDG_COORDINATOR_SEAL_DIR="+filepath.Join(d.dir, "state"), "EDG_COORDINATOR_DNS_NAMES=localhost",
+	), filepath.Join(d.bin, "coordinator"))
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ import (
 // TestDemo runs the whole demo, as "make demo" does, with real processes.
 func TestDemo(t *testing.T) {
 	if testing.Short() {
-		t.Skip("builds and starts seven programs")
+		t.Skip("builds and starts eight programs")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
@@ -29,6 +29,9 @@ func TestDemo(t *testing.T) {
 		if !strings.Contains(out.String(), fmt.Sprintf("[%d/%d] ", n+1, len(steps()))) {
 			t.Errorf("step %d was not shown", n+1)
 		}
+	}
+	if strings.Contains(out.String(), "skipping quote verification") {
+		t.Error("the CLI did not verify the Coordinator")
 	}
 	for _, line := range strings.Split(out.String(), "\n") {
 		if len([]rune(line)) > width {

@@ -24,10 +24,11 @@ func (d *demo) explainKept() error {
 		return err
 	}
 	d.out.print("")
-	d.out.line("KEEP=1: everything runs on. Logs and state are in " + d.dir + ". Try:")
+	d.out.line("KEEP=1: everything runs on, the software TEE included. Logs and state are in " + d.dir + ". Try:")
 	d.out.command("cd " + d.dir)
-	d.out.command("export XDG_CONFIG_HOME=$PWD/config PATH=$PWD/bin:$PATH")
-	d.out.command("marblerun status " + d.clientAddr + " -i")
+	d.out.command("export PATH=$PWD/bin:$PATH XDG_CONFIG_HOME=$PWD/config XDG_CACHE_HOME=$PWD/cache")
+	d.out.command("marblerun status " + d.clientAddr)
+	d.out.command("marblerun manifest verify manifest.json " + d.clientAddr + " " + cliFlags)
 	d.out.command("curl --cacert chain.pem https://" + d.webAddr + "/note")
 	d.out.command("tail -f echo-client.log")
 	d.out.line("To stop it all and remove the folder:")

@@ -65,9 +65,9 @@ func (s *screen) welcome() {
 	s.print("")
 	s.print(s.paint(bold, "  Marblerun: one manifest decides which programs make up a deployment"))
 	s.print(s.paint(blue, picture))
-	s.paragraph("  ", "Each box is a process on this machine. This is a simulation: no confidential computing hardware "+
-		"takes part, so nobody can prove what runs in the boxes. All the rest is real: keys, certificates, refusals, "+
-		"and a journal on disk.")
+	s.paragraph("  ", "Each box is a process on this machine. One thing is simulated: the hardware at the root of trust, by "+
+		"a program that signs in its place, so nothing here is protected. All the rest is real: evidence in the formats "+
+		"of SGX, TDX and SEV-SNP, its verification, keys, certificates, refusals, and a journal on disk.")
 }
 
 func (s *screen) title(n, of int, text string) {
@@ -78,14 +78,22 @@ func (s *screen) title(n, of int, text string) {
 // line explains.
 func (s *screen) line(text string) { s.paragraph("      ", text) }
 
-// command shows what is run.
+// together stands for the blank in "$(cat FILE)", which stays on one line.
+const together = "\ue000"
+
+// command shows what is run, in a form that a shell understands.
 func (s *screen) command(text string) {
-	for i, line := range wrap(text, width-10) {
-		prefix := "      $ "
+	text = strings.ReplaceAll(text, "$(cat ", "$(cat"+together)
+	lines := wrap(text, width-12)
+	for i, line := range lines {
+		prefix, end := "      $ ", ""
 		if i > 0 {
 			prefix = "          "
 		}
-		s.print(s.paint(blue, prefix+line))
+		if i < len(lines)-1 {
+			end = " \\"
+		}
+		s.print(s.paint(blue, prefix+strings.ReplaceAll(line, together, " ")+end))
 	}
 }
 

@@ -20,14 +20,17 @@ import (
 func steps() []step {
 	return []step{
 		{"Build the programs", build},
-		{"Start a Coordinator", bootCoordinator},
-		{"Give it a manifest", setManifest},
+		{"Start a TEE in software", startTEE},
+		{"Start a Coordinator in it", bootCoordinator},
+		{"Ask the Coordinator what it is, and expect another", showEvidence},
+		{"Verify it, and give it a manifest", setManifest},
 		{"Start three Marbles", startMarbles},
 		{"Be a client: verify everything, trust one certificate", verifyChain},
 		{"Stay outside: what has no certificate of this mesh gets nothing", stayOutside},
 		{"Kill the Coordinator while the mesh works", killCoordinator},
 		{"Bring it back, and restart a Marble", bringBack},
 		{"Try to get in without being in the manifest", intrude},
+		{"Try to get in as another program than the manifest wants", runOther},
 		{"Run a job that may run once, twice", exceedBudget},
 		{"Read who was let in", readActivations},
 	}
@@ -35,7 +38,7 @@ func steps() []step {
 
 func build(ctx context.Context, d *demo) (string, error) {
 	programs := []string{
-		"./cmd/coordinator", "./cmd/marblerun", "./cmd/premain-libos",
+		"./cmd/coordinator", "./cmd/marblerun", "./cmd/premain-libos", "./samples/software-tee",
 		"./samples/echo-server", "./samples/echo-client", "./samples/web", "./samples/one-time-job",
 	}
 	if err := os.MkdirAll(d.bin, 0o700); err != nil {
@@ -53,10 +56,12 @@ func build(ctx context.Context, d *demo) (string, error) {
 	return fmt.Sprintf("%d static programs.", len(programs)), nil
 }
 
+const coordinatorCommand = "env $(cat tee/coordinator.env) coordinator"
+
 func bootCoordinator(ctx context.Context, d *demo) (string, error) {
-	d.out.line("EDG_COORDINATOR_SIMULATION=1 says that there is no TEE. Without a TEE and without this it refuses " +
-		"to start.")
-	d.out.command("EDG_COORDINATOR_SIMULATION=1 coordinator")
+	d.out.line("Without a TEE it refuses to start. It trusts a software TEE's root only because these variables say so, " +
+		"which is refused in a real TEE, and it tells everybody.")
+	d.out.command(coordinatorCommand)
 	if err := d.startCoordinator(ctx); err != nil {
 		return "", err
 	}
@@ -67,25 +72,25 @@ func bootCoordinator(ctx context.Context, d *demo) (string, error) {
 }
 
 func setManifest(ctx context.Context, d *demo) (string, error) {
-	d.out.line("The manifest names packages, Marbles and secrets; this one is samples/manifest.json. The -i " +
-		"(--insecure) is there because a simulated Coordinator has no quote that the CLI could verify. In production you " +
-		"leave it out, and the CLI refuses a Coordinator that cannot prove what it is.")
+	d.out.line("The manifest names packages, Marbles and secrets. The policy that the Coordinator must fulfill is " +
+		"era-config.json, in this folder.")
 	if _, err := d.cli(ctx, "manifest", "check", "manifest.json"); err != nil {
 		return "", err
 	}
-	output, err := d.cli(ctx, "manifest", "set", "manifest.json", d.clientAddr, "-i")
+	output, err := d.cli(ctx, "manifest", "set", "manifest.json", d.clientAddr, cliFlags)
 	if err != nil {
 		return "", err
 	}
 	if !strings.Contains(output, "Manifest successfully set") {
 		return "", errors.New("the CLI does not say \"Manifest successfully set\"")
 	}
-	return "This manifest is the law of the mesh now. It was on disk before the CLI heard of it.", d.wantReady(ctx)
+	return "The CLI verified the quote: signatures up to the root, revocation lists, TCB level, UniqueID. Then it pinned " +
+		"the root certificate and sent the manifest, which is the law of the mesh now.", d.wantReady(ctx)
 }
 
 // wantReady checks the Coordinator's status.
 func (d *demo) wantReady(ctx context.Context) error {
-	output, err := d.cli(ctx, "status", d.clientAddr, "-i")
+	output, err := d.cli(ctx, "status", d.clientAddr)
 	if err != nil {
 		return err
 	}
@@ -97,20 +102,26 @@ func (d *demo) wantReady(ctx context.Context) error {
 	return errors.New("the Coordinator is not in state 3, accepting Marbles")
 }
 
+// marbleCommand is what a person would type.
+func marbleCommand(marbleType, program, workload string) string {
+	return fmt.Sprintf("EDG_MARBLE_TYPE=%s EDG_SOFTTEE_SOCKET=tee/%s.sock premain-libos %s", marbleType, workload, program)
+}
+
 func startMarbles(ctx context.Context, d *demo) (_ string, err error) {
-	d.out.line("Each starts behind premain-libos, which asks for admission, writes the files, sets the variables and " +
-		"then becomes the program:")
-	d.out.command("EDG_MARBLE_TYPE=web premain-libos web")
-	if d.web, err = d.startMarble("web", "web", "WEB_LISTEN="+d.webAddr); err != nil {
+	d.out.line("Each starts behind premain-libos, which shows its evidence, writes the files, sets the variables and then " +
+		"becomes the program. Here one is in SGX, one in TDX, one in SEV-SNP, or so their evidence says:")
+	d.out.command(marbleCommand("web", "web", "web"))
+	if d.web, err = d.startMarble("web", "web", "web", "WEB_LISTEN="+d.webAddr); err != nil {
 		return "", err
 	}
-	if d.echoServer, err = d.startMarble("echo-server", "echo-server", "ECHO_LISTEN="+d.echoAddr); err != nil {
+	if d.echoServer, err = d.startMarble("echo-server", "echo-server", "echo-server", "ECHO_LISTEN="+d.echoAddr); err != nil {
 		return "", err
 	}
 	if err := d.await(ctx, d.echoServer, "echo-server listens", sees(d.echoServer, "listening on")); err != nil {
 		return "", err
 	}
-	d.echoClient, err = d.startMarble("echo-client", "echo-client", "ECHO_SERVER="+d.echoAddr, "ECHO_INTERVAL=200ms")
+	d.echoClient, err = d.startMarble("echo-client", "echo-client", "echo-client", "ECHO_SERVER="+d.echoAddr,
+		"ECHO_INTERVAL=200ms")
 	if err != nil {
 		return "", err
 	}
@@ -137,10 +148,10 @@ func sees(p *process, text string) func() error {
 
 func verifyChain(ctx context.Context, d *demo) (string, error) {
 	d.out.line("First: is the manifest the one that I know? Then: its certificates, please.")
-	if _, err := d.cli(ctx, "manifest", "verify", "manifest.json", d.clientAddr, "-i"); err != nil {
+	if _, err := d.cli(ctx, "manifest", "verify", "manifest.json", d.clientAddr, cliFlags); err != nil {
 		return "", err
 	}
-	if _, err := d.cli(ctx, "certificate", "chain", d.clientAddr, "-i", "-o", "chain.pem"); err != nil {
+	if _, err := d.cli(ctx, "certificate", "chain", d.clientAddr, "-o", "chain.pem", cliFlags); err != nil {
 		return "", err
 	}
 	if err := d.readAnchor("chain.pem"); err != nil {
