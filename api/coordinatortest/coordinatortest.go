@@ -1,6 +1,8 @@
 // Copyright The Marblerun Authors
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build unix
+
 // Package coordinatortest runs a Coordinator for tests of programs that talk to one: tools on package api, and Marbles.
 //
 //	alice := coordinatortest.NewUser(t, "alice")
@@ -11,6 +13,8 @@
 // It is the real Coordinator, its REST and gRPC servers included, inside the test's process, in simulation, on loopback
 // ports of its own and a state directory that vanishes with the test. Simulation means: no TEE is needed, no quote is
 // made or looked at, and nothing is protected. What it refuses, and in which words, is what a deployment would refuse.
+//
+// It needs a Unix, as the Coordinator does.
 //
 // Invariant: nothing outlives the test, and nothing is shared between two Coordinators, so tests may run in parallel.
 //
@@ -89,7 +93,8 @@ func (c *Coordinator) start() {
 	c.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	srv, err := server.Listen(ctx, server.Config{
-		ClientAddr: c.ClientAddr, MeshAddr: c.MeshAddr, Log: c.log, HTTPErrorLevel: slog.LevelDebug, DrainTimeout: time.Second,
+		ClientAddr: c.ClientAddr, MeshAddr: c.MeshAddr, Log: c.log, HTTPErrorLevel: slog.LevelDebug,
+		DrainTimeout: time.Second,
 	})
 	if err != nil {
 		cancel()
@@ -192,8 +197,8 @@ func (c *Coordinator) Restart() {
 }
 
 // Seal restarts the Coordinator as on another machine, where it cannot open its state: it is in recovery mode
-// (api.StateRecovery), with another Root and another Client, until it is given the recovery secrets (api.Client.Recover)
-// or another manifest. After a recovery, call Reconnect.
+// (api.StateRecovery), with another Root and another Client, until it is given the recovery secrets
+// (api.Client.Recover) or another manifest. After a recovery, call Reconnect.
 func (c *Coordinator) Seal() {
 	c.t.Helper()
 	c.stop()

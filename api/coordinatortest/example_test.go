@@ -1,6 +1,8 @@
 // Copyright The Marblerun Authors
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build unix
+
 package coordinatortest_test
 
 import (
@@ -24,6 +26,7 @@ func Example() {
 		fmt.Println(string(env["PORT"]), len(env["KEY"]))
 	}
 	// In your own code this is a test function.
-	testing.RunTests(func(string, string) (bool, error) { return true, nil }, []testing.InternalTest{{Name: "web", F: test}})
+	testing.RunTests(func(string, string) (bool, error) { return true, nil }, []testing.InternalTest{{Name: "web",
+		F: test}})
 	// Output: 8080 32
 }

@@ -12,7 +12,8 @@ import (
 // A repeated acknowledgement that races with a cancellation must not answer "applied".
 func TestAcknowledgeAgainWhileCanceled(t *testing.T) {
 	c, k := runningCoordinator(t, filepath.Join(t.TempDir(), "state"), "")
-	update := pendingUpdate{Manifest: []byte("{}"), Eligible: []string{"alice", "bob"}, Required: 2, Acknowledged: []string{"alice"}}
+	update := pendingUpdate{Manifest: []byte("{}"), Eligible: []string{"alice", "bob"}, Required: 2,
+		Acknowledged: []string{"alice"}}
 	_, err := k.submit(t.Context(), "alice", func(*State) (outcome, error) {
 		return outcome{events: []event{&updateProposed{Update: update}}}, nil
 	})

@@ -31,9 +31,9 @@ func (c *Compiled) index(marbleType string, e entry) {
 	}
 }
 
-// Affected returns the part of m, of which c is compiled, whose templates may yield something else because these secrets
-// change: the Files and Env with such templates, and the secrets that they use. A dry run of it costs what is in it,
-// however large m is.
+// Affected returns the part of m, of which c is compiled, whose templates may yield something else because these
+// secrets change: the Files and Env with such templates, and the secrets that they use. A dry run of it costs what is
+// in it, however large m is.
 func (c *Compiled) Affected(m *manifest.Manifest, names []string) *manifest.Manifest {
 	part := &manifest.Manifest{Marbles: map[string]manifest.Marble{}, Secrets: map[string]manifest.Secret{}}
 	take := func(places []place) {

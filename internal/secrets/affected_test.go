@@ -79,7 +79,8 @@ func TestAffectedFindsTheSame(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.Secrets)) {
-		view, err := TemplateSecrets(map[string]Value{name: {Type: "plain", UserDefined: true, Private: []byte("\x00"), Public: []byte("\x00")}})
+		view, err := TemplateSecrets(map[string]Value{name: {Type: "plain", UserDefined: true, Private: []byte("\x00"),
+			Public: []byte("\x00")}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -30,7 +30,8 @@ type usersPlan struct {
 func plannedUsers(t *testing.T) usersPlan {
 	switch os.Getenv("MARBLERUN_BENCH") {
 	case "full":
-		return usersPlan{rounds: 5, perRound: 1500, parallel: []int{1, 8}, secrets: []int{10, 10_000}, history: []int{0, 100_000}}
+		return usersPlan{rounds: 5, perRound: 1500, parallel: []int{1, 8}, secrets: []int{10, 10_000}, history: []int{0,
+			100_000}}
 	case "smoke":
 		return usersPlan{rounds: 1, perRound: 40, parallel: []int{8}, secrets: []int{10, 1000}, history: []int{0, 1000}}
 	}
@@ -38,7 +39,8 @@ func plannedUsers(t *testing.T) usersPlan {
 	return usersPlan{}
 }
 
-// secretsManifest has n user-defined secrets, all of which alice may read and write, and a Marble that uses one of them.
+// secretsManifest has n user-defined secrets, all of which alice may read and write, and a Marble that uses one of
+// them.
 func secretsManifest(t *testing.T, n int, alice string) []byte {
 	t.Helper()
 	type object = map[string]any
@@ -49,9 +51,10 @@ func secretsManifest(t *testing.T, n int, alice string) []byte {
 	}
 	data, err := json.Marshal(object{
 		"Packages": object{"p": object{"UniqueID": strings.Repeat("ab", 32)}},
-		"Marbles":  object{"m": object{"Package": "p"}, "user": object{"Package": "p", "Parameters": object{"Env": object{"S": "{{ string .Secrets.secret0 }}"}}}},
-		"Secrets":  secrets,
-		"Users":    object{"alice": object{"Certificate": alice, "Roles": []string{"r"}}},
+		"Marbles": object{"m": object{"Package": "p"}, "user": object{"Package": "p",
+			"Parameters": object{"Env": object{"S": "{{ string .Secrets.secret0 }}"}}}},
+		"Secrets": secrets,
+		"Users":   object{"alice": object{"Certificate": alice, "Roles": []string{"r"}}},
 		"Roles": object{"r": object{"ResourceType": "Secrets", "ResourceNames": names,
 			"Actions": []string{"ReadSecret", "WriteSecret"}}},
 		"Config": object{"FeatureGates": []string{"MonotonicCounter"}},
@@ -96,7 +99,8 @@ func deploy(t *testing.T, secrets, history int) *deployed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	marble, err := tls.X509KeyPair(p.Env["MARBLE_PREDEFINED_MARBLE_CERTIFICATE_CHAIN"], p.Env["MARBLE_PREDEFINED_PRIVATE_KEY"])
+	marble, err := tls.X509KeyPair(p.Env["MARBLE_PREDEFINED_MARBLE_CERTIFICATE_CHAIN"],
+		p.Env["MARBLE_PREDEFINED_PRIVATE_KEY"])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +177,8 @@ func reportUsers(t *testing.T, all []*scenario) {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "server CPU per request on open connections; median [min … max] of %d rounds\n\n", len(all[0].samples))
-	fmt.Fprintf(&b, "%-28s %8s %8s %8s %22s %8s %10s\n", "operation", "secrets", "earlier", "parallel", "CPU ms", "× status",
+	fmt.Fprintf(&b, "%-28s %8s %8s %8s %22s %8s %10s\n", "operation", "secrets", "earlier", "parallel", "CPU ms",
+		"× status",
 		"per second")
 	for _, s := range all {
 		name, rest, id := key(s)

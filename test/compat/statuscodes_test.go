@@ -12,8 +12,8 @@ import (
 	"github.com/marblerun/marblerun/test/harness"
 )
 
-// row is one row of client-api.md §5 for one version. Two rows cannot be reached from outside a simulation and are checked
-// in internal/server/rest: "GET status: state unreadable" and "GET quote: quote generation fails".
+// row is one row of client-api.md §5 for one version. Two rows cannot be reached from outside a simulation and are
+// checked in internal/server/rest: "GET status: state unreadable" and "GET quote: quote generation fails".
 type row struct {
 	name         string
 	method, path string
@@ -84,7 +84,8 @@ func TestStatusCodesWithoutManifest(t *testing.T) {
 		{"POST update: not authenticated, v1", "POST", "/update", "{}", "", 401, isError, unauthorized},
 		{"POST update: not authenticated, v2", "POST", "/api/v2/update", "{", "", 401, isFail, unauthorized},
 		{"POST update-manifest: not authenticated, v1", "POST", "/update-manifest", "{}", "", 401, isError, unauthorized},
-		{"POST update-manifest: not authenticated, v2", "POST", "/api/v2/update-manifest", "{", "", 401, isFail, unauthorized},
+		{"POST update-manifest: not authenticated, v2", "POST", "/api/v2/update-manifest", "{", "", 401, isFail,
+			unauthorized},
 		{"POST update-cancel: not authenticated, v1", "POST", "/update-cancel", "", "", 401, isError, unauthorized},
 		{"POST update-cancel: not authenticated, v2", "POST", "/api/v2/update-cancel", "", "", 401, isFail, unauthorized},
 		{"GET update-manifest: none pending, v1", "GET", "/update-manifest", "", "", 404, isError, noUpdate},
@@ -113,7 +114,8 @@ func TestStatusCodes(t *testing.T) {
 	const lower, higher = `{"Packages":{"p":{"SecurityVersion":1}}}`, `{"Packages":{"p":{"SecurityVersion":9}}}`
 	deny, denyDave := "user bob is not allowed to ", "user dave is not allowed to "
 	checkRows(t, c, p, []row{
-		{"GET quote: bad nonce, v2", "GET", "/api/v2/quote?nonce=%2B%2F%3D", "", "", 400, isFail, "invalid query: bad nonce format: "},
+		{"GET quote: bad nonce, v2", "GET", "/api/v2/quote?nonce=%2B%2F%3D", "", "", 400, isFail,
+			"invalid query: bad nonce format: "},
 		{"POST manifest: wrong state, v1", "POST", "/manifest", m, "", 400, isError, wrongState},
 		{"POST manifest: wrong state, v2", "POST", "/api/v2/manifest", v2Body(t, m), "", 500, isError, wrongState},
 
@@ -141,7 +143,8 @@ func TestStatusCodes(t *testing.T) {
 			"malformed query string: empty query parameter"},
 		{"GET secrets: not permitted, v1", "GET", "/secrets?s=token", "", "bob", 400, isError, deny},
 		{"GET secrets: not permitted, v2", "GET", "/api/v2/secrets?s=token", "", "bob", 500, isError, deny},
-		{"GET secrets: unknown secret, v1", "GET", "/secrets?s=nope", "", "alice", 400, isError, "user alice is not allowed to "},
+		{"GET secrets: unknown secret, v1", "GET", "/secrets?s=nope", "", "alice", 400, isError,
+			"user alice is not allowed to "},
 		{"GET secrets: unknown secret, v2", "GET", "/api/v2/secrets?s=nope", "", "alice", 500, isError,
 			"user alice is not allowed to "},
 
@@ -150,18 +153,22 @@ func TestStatusCodes(t *testing.T) {
 		{"POST secrets: JSON bad, v1", "POST", "/secrets", `{`, "alice", 400, isError, ""},
 		{"POST secrets: JSON bad, v2", "POST", "/api/v2/secrets", `{`, "alice", 400, isFail, ""},
 		{"POST secrets: bad base64, v1", "POST", "/secrets", `{"token":{"Key":"!"}}`, "alice", 400, isError, ""},
-		{"POST secrets: bad base64, v2", "POST", "/api/v2/secrets", `{"secrets":{"token":{"Key":"!"}}}`, "alice", 400, isFail, ""},
+		{"POST secrets: bad base64, v2", "POST", "/api/v2/secrets", `{"secrets":{"token":{"Key":"!"}}}`, "alice", 400,
+			isFail, ""},
 		{"POST secrets: unparsable DER, v1", "POST", "/secrets", `{"token":{"Cert":"AA=="}}`, "alice", 400, isError, ""},
 		{"POST secrets: unparsable DER, v2", "POST", "/api/v2/secrets", `{"secrets":{"token":{"Cert":"AA=="}}}`, "alice", 400,
 			isFail, ""},
-		{"§2 POST secrets: v1 rejects trailing bytes", "POST", "/secrets", `{"token":{"Key":"AA=="}} x`, "alice", 400, isError, ""},
+		{"§2 POST secrets: v1 rejects trailing bytes", "POST", "/secrets", `{"token":{"Key":"AA=="}} x`, "alice", 400,
+			isError, ""},
 		{"POST secrets: nothing to set, v1", "POST", "/secrets", `{}`, "alice", 400, isError, ""},
 		{"POST secrets: nothing to set, v2", "POST", "/api/v2/secrets", `{"secrets":{}}`, "alice", 500, isError, ""},
 		{"POST secrets: not user-defined, v1", "POST", "/secrets", `{"shared":{"Key":"AA=="}}`, "alice", 400, isError, ""},
-		{"POST secrets: not user-defined, v2", "POST", "/api/v2/secrets", `{"secrets":{"shared":{"Key":"AA=="}}}`, "alice", 500,
+		{"POST secrets: not user-defined, v2", "POST", "/api/v2/secrets", `{"secrets":{"shared":{"Key":"AA=="}}}`,
+			"alice", 500,
 			isError, ""},
 		{"POST secrets: not permitted, v1", "POST", "/secrets", `{"token":{"Key":"AA=="}}`, "bob", 400, isError, deny},
-		{"POST secrets: not permitted, v2", "POST", "/api/v2/secrets", `{"secrets":{"token":{"Key":"AA=="}}}`, "bob", 500, isError,
+		{"POST secrets: not permitted, v2", "POST", "/api/v2/secrets", `{"secrets":{"token":{"Key":"AA=="}}}`, "bob",
+			500, isError,
 			deny},
 
 		{"GET update-manifest: none pending, v1", "GET", "/update-manifest", "", "", 404, isError, noUpdate},
@@ -171,7 +178,8 @@ func TestStatusCodes(t *testing.T) {
 			unauthorized},
 		{"POST update-manifest: envelope bad, v2", "POST", "/api/v2/update-manifest", `[`, "alice", 400, isFail, ""},
 		{"POST update-manifest: none pending, v1", "POST", "/update-manifest", m, "alice", 404, isError, noUpdate},
-		{"POST update-manifest: none pending, v2", "POST", "/api/v2/update-manifest", v2Body(t, m), "alice", 404, isError, noUpdate},
+		{"POST update-manifest: none pending, v2", "POST", "/api/v2/update-manifest", v2Body(t, m), "alice", 404,
+			isError, noUpdate},
 		{"POST update-cancel: not authenticated, v1", "POST", "/update-cancel", "", "", 401, isError, unauthorized},
 		{"POST update-cancel: not authenticated, v2", "POST", "/api/v2/update-cancel", "", "", 401, isFail, unauthorized},
 		{"POST update-cancel: not permitted, v1", "POST", "/update-cancel", "", "dave", 500, isError, denyDave},
@@ -179,7 +187,8 @@ func TestStatusCodes(t *testing.T) {
 		{"POST update-cancel: none pending, v1", "POST", "/update-cancel", "", "alice", 404, isError, noUpdate},
 		{"POST update-cancel: none pending, v2", "POST", "/api/v2/update-cancel", "", "alice", 404, isError, noUpdate},
 
-		{"POST recover: v1", "POST", "/recover", `{`, "", 410, isError, "Recovering the Coordinator using the /recover API endpoint"},
+		{"POST recover: v1", "POST", "/recover", `{`, "", 410, isError,
+			"Recovering the Coordinator using the /recover API endpoint"},
 		{"GET recover/public-key: state ≠ 1", "GET", "/api/v2/recover/public-key", "", "", 500, isError, ""},
 		{"POST sign-quote: gate off", "POST", "/api/v2/sign-quote", `{`, "", 403, isError,
 			"SignQuoteEndpoint feature is not enabled in the manifest"},
@@ -199,16 +208,19 @@ func TestStatusCodesWhilePending(t *testing.T) {
 	equal(t, "submitted", c.Post("/api/v2/update", []byte(v2Body(t, m)), p.certs["alice"]).Code, 200)
 	const pending = "update already in progress. Acknowledge the update to apply it, or cancel it to start a new one"
 	const packages = `{"Packages":{"p":{"SecurityVersion":9}}}`
-	differ, denied := "provided manifest does not match the pending manifest", "user dave is not allowed to acknowledge manifest updates"
+	differ, denied := "provided manifest does not match the pending manifest",
+		"user dave is not allowed to acknowledge manifest updates"
 	checkRows(t, c, p, []row{
 		{"POST update: pending, v1", "POST", "/update", m, "bob", 400, isError, pending},
 		{"POST update: pending, v2", "POST", "/api/v2/update", v2Body(t, m), "bob", 500, isError, pending},
 		{"POST update: pending, packages, v1", "POST", "/update", packages, "alice", 400, isError, pending},
 		{"POST update: pending, packages, v2", "POST", "/api/v2/update", v2Body(t, packages), "alice", 500, isError, pending},
 		{"POST update-manifest: bytes differ, v1", "POST", "/update-manifest", m + " ", "bob", 500, isError, differ},
-		{"POST update-manifest: bytes differ, v2", "POST", "/api/v2/update-manifest", v2Body(t, m+" "), "bob", 500, isError, differ},
+		{"POST update-manifest: bytes differ, v2", "POST", "/api/v2/update-manifest", v2Body(t, m+" "), "bob", 500,
+			isError, differ},
 		{"POST update-manifest: not eligible, v1", "POST", "/update-manifest", m, "dave", 500, isError, denied},
-		{"POST update-manifest: not eligible, v2", "POST", "/api/v2/update-manifest", v2Body(t, m), "dave", 500, isError, denied},
+		{"POST update-manifest: not eligible, v2", "POST", "/api/v2/update-manifest", v2Body(t, m), "dave", 500, isError,
+			denied},
 		{"POST update-manifest: envelope bad, v2", "POST", "/api/v2/update-manifest", `{"manifest":`, "bob", 400, isFail, ""},
 		{"POST update-cancel: not permitted while pending, v1", "POST", "/update-cancel", "", "dave", 500, isError,
 			"user dave is not allowed to "},
@@ -227,7 +239,8 @@ func TestMethodsAndPaths(t *testing.T) {
 		"/api/v2/update-manifest": "GET POST", "/api/v2/update-cancel": "POST", "/api/v2/sign-quote": "POST",
 		"/api/v2/monotonic-counter": "POST",
 		// Unknown, or not exact.
-		"/": "", "/nope": "", "/api": "", "/api/v2": "", "/api/v2/": "", "/api/v3/status": "", "/manifest/": "", "/STATUS": "",
+		"/": "", "/nope": "", "/api": "", "/api/v2": "", "/api/v2/": "", "/api/v3/status": "", "/manifest/": "",
+		"/STATUS":         "",
 		"/api/v2/status/": "", "/sign-quote": "", "/monotonic-counter": "", "/recover/public-key": "",
 	}
 	client := c.Client()

@@ -30,11 +30,13 @@ func TestUpdateByV1(t *testing.T) {
 	equal(t, "GET update-manifest is that of v2", c.Get("/update-manifest").Body, c.Get("/api/v2/update-manifest").Body)
 	pending := decode[wire.PendingUpdate](t, c.Get("/update-manifest"))
 	equal(t, "pending", pending, wire.PendingUpdate{
-		Manifest: next, Message: "2 users still need to acknowledge the update manifest", MissingUsers: []string{"bob", "carol"},
+		Manifest: next, Message: "2 users still need to acknowledge the update manifest", MissingUsers: []string{"bob",
+			"carol"},
 	})
 	wantReply(t, "alice again", post("/update-manifest", "alice", next), 200,
 		asText("2 users still need to acknowledge the update manifest"))
-	wantReply(t, "bob", post("/update-manifest", "bob", next), 200, asText("1 user still needs to acknowledge the update manifest"))
+	wantReply(t, "bob", post("/update-manifest", "bob", next), 200,
+		asText("1 user still needs to acknowledge the update manifest"))
 	wantReply(t, "bob again, by v2", post("/api/v2/update-manifest", "bob", harness.V2(t, next)), 200,
 		`{"status":"success","data":{"message":"1 user still needs to acknowledge the update manifest.\nThe following users`+
 			` have not yet accepted: carol","missingUsers":["carol"],"missingAcknowledgments":1}}`)
@@ -98,7 +100,8 @@ func TestApplyFails(t *testing.T) {
 			}
 			equal(t, "none pending", c.Get("/update-manifest").Code, 404)
 			log := decode[wire.UpdateLog](t, c.Get("/api/v2/update")).UpdateLog
-			if last := log[len(log)-1]; !strings.Contains(last, `"update":"Complete Manifest update cancelled due to error during apply"`) {
+			if last := log[len(log)-1]; !strings.Contains(last,
+				`"update":"Complete Manifest update cancelled due to error during apply"`) {
 				t.Errorf("last line %s", last)
 			}
 			equal(t, "a new one", c.Post("/api/v2/update", harness.V2(t, manifestJSON(t, nil)), p.certs["alice"]).Code, 200)
@@ -120,7 +123,8 @@ func TestRecoveryKeyChangeByV1(t *testing.T) {
 	}
 	equal(t, "size", len(decrypt(t, oldKey, set.RecoverySecrets["rk"])), 32)
 	sections["RecoveryKeys"] = object{"rk": newPub}
-	wantReply(t, "update", c.Post("/update", manifestJSON(t, sections), p.certs["alice"]), 200, `{"status":"success","data":null}`)
+	wantReply(t, "update", c.Post("/update", manifestJSON(t, sections), p.certs["alice"]), 200,
+		`{"status":"success","data":null}`)
 	again := decode[wire.RecoverySecretsReply](t, c.Get("/api/v2/recovery-secrets"))
 	equal(t, "size", len(decrypt(t, newKey, again.RecoverySecrets["rk"])), 32)
 	if !strings.Contains(c.Log(), "/api/v2/recovery-secrets") {
@@ -149,8 +153,8 @@ func TestSignQuote(t *testing.T) {
 	}
 }
 
-// client-api.md §2: field names match in any case, unknown fields are ignored, version 2 ignores what follows the value,
-// and bodies escape <, > and &.
+// client-api.md §2: field names match in any case, unknown fields are ignored, version 2 ignores what follows the
+// value, and bodies escape <, > and &.
 func TestEnvelope(t *testing.T) {
 	p, sections := updaters(t)
 	c := harness.Start(t, harness.Options{})
@@ -186,7 +190,8 @@ func TestUserAuthentication(t *testing.T) {
 		cert tls.Certificate
 		code int
 	}{
-		"alice": {alice, 200}, "bob lacks the role": {bob, 500}, "a stranger": {stranger, 401}, "a stranger who sends alice's along": {chain, 401},
+		"alice": {alice, 200}, "bob lacks the role": {bob, 500}, "a stranger": {stranger, 401},
+		"a stranger who sends alice's along": {chain, 401},
 	} {
 		r, err := c.Do(c.Client(tt.cert), http.MethodGet, "/api/v2/secrets?s=token", nil)
 		if err != nil || r.Code != tt.code {

@@ -51,7 +51,8 @@ type deployment struct {
 
 func newDeployment(t *testing.T) *deployment {
 	t.Helper()
-	d := &deployment{t: t, Coordinator: harness.Start(t, harness.Options{}), users: object{}, clients: map[string]*http.Client{}}
+	d := &deployment{t: t, Coordinator: harness.Start(t, harness.Options{}), users: object{},
+		clients: map[string]*http.Client{}}
 	d.clients[""] = d.Client()
 	for _, name := range []string{"alice", "bob", "carol"} {
 		cert, text := harness.UserCertificate(t, name)
@@ -61,7 +62,8 @@ func newDeployment(t *testing.T) *deployment {
 	return d
 }
 
-// manifest of the deployment: every user may do everything, two users make an update. sections replace those of the same name.
+// manifest of the deployment: every user may do everything, two users make an update. sections replace those of the
+// same name.
 func (d *deployment) manifest(sections object) []byte {
 	d.t.Helper()
 	m := object{
@@ -74,8 +76,9 @@ func (d *deployment) manifest(sections object) []byte {
 		},
 		"Users": d.users,
 		"Roles": object{
-			"update":   object{"ResourceType": "Manifest", "Actions": []string{"UpdateManifest"}},
-			"packages": object{"ResourceType": "Packages", "ResourceNames": []string{"p"}, "Actions": []string{"UpdateSecurityVersion"}},
+			"update": object{"ResourceType": "Manifest", "Actions": []string{"UpdateManifest"}},
+			"packages": object{"ResourceType": "Packages", "ResourceNames": []string{"p"},
+				"Actions": []string{"UpdateSecurityVersion"}},
 			"read": object{"ResourceType": "Secrets", "ResourceNames": []string{"a0", "a1", "b0", "b1", "cert"},
 				"Actions": []string{"ReadSecret"}},
 			"write": object{"ResourceType": "Secrets", "ResourceNames": []string{"a0", "a1", "b0", "b1"},
@@ -131,8 +134,8 @@ func (d *deployment) try(user, method, path string, body []byte) (harness.Reply,
 	return d.Do(d.clients[user], method, path, body)
 }
 
-// acknowledged sends a request and tells whether it was answered with success. What is answered otherwise is an error of
-// the test.
+// acknowledged sends a request and tells whether it was answered with success. What is answered otherwise is an error
+// of the test.
 func (d *deployment) acknowledged(user, path string, body []byte) bool {
 	r, err := d.try(user, http.MethodPost, path, body)
 	if err == nil && r.Code != http.StatusOK {
@@ -201,7 +204,8 @@ func (d *deployment) consistent() {
 		d.t.Errorf("a Marble's certificate is not of the current CA: %v", err)
 	}
 	manifest := decode[wire.ManifestV2](d.t, d.must("", "GET", "/api/v2/manifest", nil))
-	if err := chain[1].CheckSignature(x509.ECDSAWithSHA256, manifest.Manifest, manifest.ManifestSignatureRootECDSA); err != nil {
+	if err := chain[1].CheckSignature(x509.ECDSAWithSHA256, manifest.Manifest,
+		manifest.ManifestSignatureRootECDSA); err != nil {
 		d.t.Errorf("the manifest's signature: %v", err)
 	}
 	last := ""
@@ -241,7 +245,8 @@ func (d *deployment) marbleClient(uuid string) *http.Client {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	cert, err := tls.X509KeyPair(p.Env["MARBLE_PREDEFINED_MARBLE_CERTIFICATE_CHAIN"], p.Env["MARBLE_PREDEFINED_PRIVATE_KEY"])
+	cert, err := tls.X509KeyPair(p.Env["MARBLE_PREDEFINED_MARBLE_CERTIFICATE_CHAIN"],
+		p.Env["MARBLE_PREDEFINED_PRIVATE_KEY"])
 	if err != nil {
 		d.t.Fatal(err)
 	}

@@ -24,8 +24,8 @@ type change struct {
 	secrets            map[string][]byte
 }
 
-// kill -9 during full updates: submitted, acknowledged, applied. Every other update changes the recovery keys, and so the
-// epoch; every third the seal mode. Recovery secrets that were handed out open the state.
+// kill -9 during full updates: submitted, acknowledged, applied. Every other update changes the recovery keys, and so
+// the epoch; every third the seal mode. Recovery secrets that were handed out open the state.
 func TestKillDuringFullUpdates(t *testing.T) {
 	d := newDeployment(t)
 	holders := [2]holder{newHolder(t), newHolder(t)}

@@ -18,8 +18,8 @@ import (
 	"github.com/marblerun/marblerun/test/harness"
 )
 
-// progress is what one client, which writes 1, 2, 3 …, knows: all up to acknowledged are durable, none above attempted was
-// asked for.
+// progress is what one client, which writes 1, 2, 3 …, knows: all up to acknowledged are durable, none above
+// attempted was asked for.
 type progress struct{ acknowledged, attempted uint64 }
 
 func (p *progress) run(write func(n uint64) bool) {
@@ -41,8 +41,8 @@ func (p *progress) found(t *testing.T, what string, n uint64) {
 	p.acknowledged, p.attempted = n, n
 }
 
-// kill -9 during secret writes and counter raises: two secrets written together are both there or both not, values never
-// go back, and nothing acknowledged is lost.
+// kill -9 during secret writes and counter raises: two secrets written together are both there or both not, values
+// never go back, and nothing acknowledged is lost.
 func TestKillDuringWrites(t *testing.T) {
 	d := newDeployment(t)
 	d.MustSetManifest(d.manifest(nil))
@@ -103,7 +103,8 @@ func TestKillDuringPackageUpdates(t *testing.T) {
 	for range planned(t, 15) {
 		d.killDuring(50*time.Millisecond, func() {
 			p.run(func(n uint64) bool {
-				body, _ := json.Marshal(wire.ManifestRequest{Manifest: fmt.Appendf(nil, `{"Packages":{"p":{"SecurityVersion":%d}}}`, n)})
+				body, _ := json.Marshal(wire.ManifestRequest{Manifest: fmt.Appendf(nil,
+					`{"Packages":{"p":{"SecurityVersion":%d}}}`, n)})
 				return d.acknowledged("alice", "/api/v2/update", body)
 			})
 		})
@@ -139,7 +140,10 @@ func TestKillDuringSealingOnAndOff(t *testing.T) {
 		before, next := d.manifest(object{"Config": on}), d.manifest(object{"Config": off})
 		d.MustSetManifest(before)
 		acknowledged := false
-		d.killDuring(60*time.Millisecond, func() { acknowledged = d.acknowledged("alice", "/api/v2/update", harness.V2(t, next)) })
+		d.killDuring(60*time.Millisecond, func() {
+			acknowledged = d.acknowledged("alice", "/api/v2/update", harness.V2(t,
+				next))
+		})
 		took = d.took
 		code, err := d.Status()
 		switch {
@@ -160,8 +164,8 @@ func TestKillDuringSealingOnAndOff(t *testing.T) {
 	t.Logf("%d kills, %d after the change", rounds, after)
 }
 
-// kill -9 between the steps of a recovery: shares that were accepted are there, the last one opens the old state, and the
-// steps that are left can be taken.
+// kill -9 between the steps of a recovery: shares that were accepted are there, the last one opens the old state, and
+// the steps that are left can be taken.
 func TestKillDuringRecovery(t *testing.T) {
 	d := newDeployment(t)
 	holders, keys := []holder{newHolder(t), newHolder(t), newHolder(t)}, object{}

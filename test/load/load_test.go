@@ -97,9 +97,11 @@ func (d *deployment) manifest(sections object) []byte {
 			"S": "{{ string .Secrets.s0a }}", "C": "{{ pem .Secrets.cert.Cert }}"}}}},
 		"Secrets": secrets, "Users": d.users,
 		"Roles": object{
-			"secrets":  object{"ResourceType": "Secrets", "ResourceNames": names, "Actions": []string{"ReadSecret", "WriteSecret"}},
-			"packages": object{"ResourceType": "Packages", "ResourceNames": []string{"p"}, "Actions": []string{"UpdateSecurityVersion"}},
-			"update":   object{"ResourceType": "Manifest", "Actions": []string{"UpdateManifest"}},
+			"secrets": object{"ResourceType": "Secrets", "ResourceNames": names, "Actions": []string{"ReadSecret",
+				"WriteSecret"}},
+			"packages": object{"ResourceType": "Packages", "ResourceNames": []string{"p"},
+				"Actions": []string{"UpdateSecurityVersion"}},
+			"update": object{"ResourceType": "Manifest", "Actions": []string{"UpdateManifest"}},
 		},
 		"Config": object{"UpdateThreshold": 2, "FeatureGates": []string{"MonotonicCounter"}},
 	}
@@ -224,7 +226,8 @@ func (m *marbleIdentity) renew(d *deployment, old *http.Client) *http.Client {
 	if p == nil {
 		return old
 	}
-	cert, err := tls.X509KeyPair(p.Env["MARBLE_PREDEFINED_MARBLE_CERTIFICATE_CHAIN"], p.Env["MARBLE_PREDEFINED_PRIVATE_KEY"])
+	cert, err := tls.X509KeyPair(p.Env["MARBLE_PREDEFINED_MARBLE_CERTIFICATE_CHAIN"],
+		p.Env["MARBLE_PREDEFINED_PRIVATE_KEY"])
 	if err != nil {
 		d.t.Error(err)
 		return old
@@ -274,36 +277,4 @@ func (d *deployment) activator() {
 	for d.ctx.Err() == nil {
 		d.activate("00000000-0000-4000-8000-ffffffffffff")
 	}
-}
-
-// updater applies a package update, a full update, and a full update that changes the recovery keys, at a quarter, at half and
-// at three quarters of the load. It returns how many were applied.
-func (d *deployment) updater() (applied int) {
-	alice, bob := d.Client(d.certs["alice"]), d.Client(d.certs["bob"])
-	defer alice.CloseIdleConnections()
-	defer bob.CloseIdleConnections()
-	deadline, _ := d.ctx.Deadline()
-	pause := time.Until(deadline) / 4
-	wait := func() {
-		select {
-		case <-d.ctx.Done():
-		case <-time.After(pause):
-		}
-	}
-	wait()
-	if _, ok := d.call(alice, "POST", "/api/v2/update", harness.V2(d.t, []byte(`{"Packages":{"p":{"SecurityVersion":2}}}`))); ok {
-		applied++
-	}
-	keys := object{"rk": recoveryKey}
-	for _, sections := range []object{{"Infrastructures": object{}}, {"RecoveryKeys": keys}} {
-		wait()
-		body := harness.V2(d.t, d.manifest(sections))
-		if _, ok := d.call(alice, "POST", "/api/v2/update", body); !ok {
-			continue
-		}
-		if r, ok := d.call(bob, "POST", "/api/v2/update-manifest", body); ok && strings.Contains(r.Body, "Update successfully applied") {
-			applied++
-		}
-	}
-	return applied
 }

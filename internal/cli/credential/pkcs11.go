@@ -29,8 +29,8 @@ type hsm struct {
 	config *crypto11.Config
 }
 
-// open reads the JSON file and logs in. Its keys (cli.md §1.2): Path of the library, Pin, and one of TokenSerial, TokenLabel
-// and SlotNumber; optionally MaxSessions, UserType, PoolWaitTimeout (nanoseconds) and LoginNotSupported.
+// open reads the JSON file and logs in. Its keys (cli.md §1.2): Path of the library, Pin, and one of TokenSerial,
+// TokenLabel and SlotNumber; optionally MaxSessions, UserType, PoolWaitTimeout (nanoseconds) and LoginNotSupported.
 func open(path string) (*hsm, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {

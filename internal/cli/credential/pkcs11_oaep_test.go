@@ -15,7 +15,8 @@ import (
 	"testing"
 )
 
-// unpadOAEP is the inverse of the standard library's padding, for messages of every length, and refuses everything else.
+// unpadOAEP is the inverse of the standard library's padding, for messages of every length, and refuses everything
+// else.
 func TestUnpadOAEP(t *testing.T) {
 	key, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {

@@ -18,8 +18,8 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// rawDecrypt is RSA without padding (CKM_RSA_X_509), which crypto11 does not offer. It takes a second session beside the one
-// of crypto11, which has initialized the library and logged in; both hold for the whole process.
+// rawDecrypt is RSA without padding (CKM_RSA_X_509), which crypto11 does not offer. It takes a second session beside
+// the one of crypto11, which has initialized the library and logged in; both hold for the whole process.
 func rawDecrypt(config *crypto11.Config, token Token, ciphertext []byte) (_ []byte, err error) {
 	module := pkcs11.New(config.Path)
 	if module == nil {
@@ -92,8 +92,8 @@ func findPrivateKey(module *pkcs11.Ctx, session pkcs11.SessionHandle, token Toke
 // errPadding says nothing about what is wrong with the padding: that would help to decrypt without the key.
 var errPadding = errors.New("decryption error: the data is not encrypted to this key, with RSA-OAEP and SHA-256")
 
-// unpadOAEP removes the padding of RFC 8017 §7.1.2 step 3, in constant time, from the output of plain RSA with a key of size
-// bytes: 0x00 ‖ masked seed ‖ masked (hash of the label ‖ zeros ‖ 0x01 ‖ message).
+// unpadOAEP removes the padding of RFC 8017 §7.1.2 step 3, in constant time, from the output of plain RSA with a key
+// of size bytes: 0x00 ‖ masked seed ‖ masked (hash of the label ‖ zeros ‖ 0x01 ‖ message).
 func unpadOAEP(padded []byte, size int, options rsa.OAEPOptions) ([]byte, error) {
 	hash := options.Hash
 	if len(padded) > size || size < 2*hash.Size()+2 {

@@ -142,7 +142,8 @@ func newKeys(t *testing.T) (*rsa.PrivateKey, *ecdsa.PrivateKey) {
 func TestTokenClient(t *testing.T) {
 	s := newSoftHSM(t)
 	rsaKey, ecKey := newKeys(t)
-	certs := map[string]string{"alice": s.add(t, "id of alice", "alice", ecKey), "bob": s.add(t, "id of bob", "bob", rsaKey)}
+	certs := map[string]string{"alice": s.add(t, "id of alice", "alice", ecKey), "bob": s.add(t, "id of bob", "bob",
+		rsaKey)}
 	users := map[string]any{}
 	for name, cert := range certs {
 		users[name] = map[string]any{"Certificate": cert, "Roles": []string{"r"}}
@@ -289,9 +290,10 @@ func TestTokenRefusals(t *testing.T) {
 	}
 	s.add(t, "2", "two", other)
 	for want, token := range map[string]credential.Token{
-		`no key pair found for id "" and label "x"`:                    {Config: s.config, KeyLabel: "x", CertLabel: "one"},
-		`no key pair found for id "31" and label ""`:                   {Config: s.config, KeyID: "31", CertLabel: "one"},
-		`no key pair found for id "1" and label "two"`:                 {Config: s.config, KeyID: "1", KeyLabel: "two", CertID: "1"},
+		`no key pair found for id "" and label "x"`:  {Config: s.config, KeyLabel: "x", CertLabel: "one"},
+		`no key pair found for id "31" and label ""`: {Config: s.config, KeyID: "31", CertLabel: "one"},
+		`no key pair found for id "1" and label "two"`: {Config: s.config, KeyID: "1", KeyLabel: "two",
+			CertID: "1"},
 		`no certificate found for id "3" and label ""`:                 {Config: s.config, KeyID: "1", CertID: "3"},
 		`the key in the PKCS #11 token is not that of the certificate`: {Config: s.config, KeyID: "1", CertID: "2"},
 		`reading the configuration of the PKCS #11 token: `:            {Config: "missing.json", KeyID: "1", CertID: "1"},
@@ -310,7 +312,8 @@ func TestTokenRefusals(t *testing.T) {
 		t.Errorf("a wrong PIN: %v", err)
 	}
 	// After all these failures the token still works.
-	if _, closeToken, err := credential.LoadClient("", "", credential.Token{Config: s.config, KeyID: "1", CertID: "1"}); err != nil {
+	if _, closeToken, err := credential.LoadClient("", "", credential.Token{Config: s.config, KeyID: "1",
+		CertID: "1"}); err != nil {
 		t.Error(err)
 	} else if err := closeToken(); err != nil {
 		t.Error(err)
