@@ -17,7 +17,7 @@ const (
 	MaxBody = 8 << 20
 	// freeBody is how many bytes of every body are not counted against maxBodies, so that ordinary reviews pass while
 	// somebody sends large ones. maxBodies is for all large bodies together.
-	freeBody  = 32 << 10
+	freeBody  = 16 << 10
 	maxBodies = 32 << 20
 )
 

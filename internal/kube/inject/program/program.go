@@ -136,9 +136,9 @@ func newHTTPServer(handler http.Handler, log *slog.Logger, level slog.Level) *ht
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), level),
 		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams:          64,
-			MaxReceiveBufferPerConnection: 1 << 20,
-			MaxReceiveBufferPerStream:     256 << 10,
+			MaxConcurrentStreams:          32,
+			MaxReceiveBufferPerConnection: 256 << 10,
+			MaxReceiveBufferPerStream:     128 << 10,
 		},
 	}
 }
