@@ -40,6 +40,8 @@ type RequestError struct {
 	// Message and Data are those of the envelope.
 	Message string
 	Data    json.RawMessage
+	// Advice is the Coordinator's own hint; empty from MarbleRun 1.x.
+	Advice string
 }
 
 // Error returns "<METHOD> <URL>: authorizing user: <message>" for 401 and
@@ -55,6 +57,8 @@ func (e *RequestError) Error() string {
 // Hint says what may help.
 func (e *RequestError) Hint() string {
 	switch {
+	case e.Advice != "":
+		return e.Advice
 	case e.Code == http.StatusUnauthorized:
 		return "The client certificate must be, byte for byte, the certificate of a user in the manifest that is set."
 	case e.Code == http.StatusMethodNotAllowed:

@@ -99,7 +99,7 @@ func open(code int, body []byte, method, address string) (json.RawMessage, error
 	if code != http.StatusOK {
 		return nil, &RequestError{
 			Method: method, URL: address, Code: code,
-			Status: envelope.Status, Message: envelope.Message, Data: envelope.Data,
+			Status: envelope.Status, Message: envelope.Message, Data: envelope.Data, Advice: envelope.Hint,
 		}
 	}
 	if err != nil {

@@ -6,7 +6,6 @@ package coordinator
 import (
 	"crypto/x509"
 	"fmt"
-	"strings"
 
 	"github.com/marblerun/marblerun/manifest"
 )
@@ -46,17 +45,17 @@ func (c *Coordinator) AuthenticateMarble(certs []*x509.Certificate) (Marble, err
 func permit(m *manifest.Manifest, user, resource, action string, names ...string) error {
 	for _, name := range names {
 		if !m.Can(user, resource, action, name) {
-			return forbidden(user, action, name)
+			return forbidden(user, resource, action, name)
 		}
 	}
 	if len(names) == 0 && !m.Can(user, resource, action, "") {
-		return forbidden(user, action, "")
+		return forbidden(user, resource, action, "")
 	}
 	return nil
 }
 
 // forbidden has the shape of client-api.md §5, "user <name> is not allowed to …".
-func forbidden(user, action, name string) error {
+func forbidden(user, resource, action, name string) error {
 	what := map[string]string{
 		manifest.ActionReadSecret:            "read secret",
 		manifest.ActionWriteSecret:           "write secret",
@@ -65,10 +64,10 @@ func forbidden(user, action, name string) error {
 		manifest.ActionRotateSecret:          "rotate secret",
 		manifest.ActionBanMarble:             "ban marble",
 	}[action]
-	text := fmt.Sprintf("user %s is not allowed to %s", user, what)
-	if name != "" {
-		text += " " + name
+	role := fmt.Sprintf("a role with ResourceType %s and Action %s", resource, action)
+	if name == "" {
+		return refuse(Forbidden, "user %s is not allowed to %s", user, what).hint("it takes " + role)
 	}
-	return refuse(Forbidden, "%s", strings.TrimSpace(text)).
-		hint("the manifest's Roles section grants permissions")
+	return refuse(Forbidden, "user %s is not allowed to %s %s", user, what, name).
+		hint(fmt.Sprintf("it takes %s whose ResourceNames name %q", role, name))
 }
