@@ -80,7 +80,8 @@ func TestRotateSecrets(t *testing.T) {
 		return c.Post("/api/v2/secrets/rotate", []byte(`{"secrets":[`+names+`]}`), p.certs[user])
 	}
 	wantReply(t, "bob", rotate("bob", `"key"`), 500, `{"status":"error","data":null,"message":"user bob is not allowed to`+
-		` rotate secret key","hint":"the manifest's Roles section grants permissions"}`)
+		` rotate secret key","hint":"it takes a role with ResourceType Secrets and Action RotateSecret whose ResourceNames name`+
+		` \"key\""}`)
 	for name, tt := range map[string]struct {
 		r    harness.Reply
 		code int
@@ -167,7 +168,8 @@ func TestBans(t *testing.T) {
 	equal(t, "counter before the ban", raise().Code, 200)
 	wantReply(t, "none", c.Get("/api/v2/bans"), 200, `{"status":"success","data":{"bans":[]}}`)
 	wantReply(t, "bob", change("bob", `{"marbleType":"m","uuid":"`+uuid1+`"}`), 500, `{"status":"error","data":null,"message":"user`+
-		` bob is not allowed to ban marble m","hint":"the manifest's Roles section grants permissions"}`)
+		` bob is not allowed to ban marble m","hint":"it takes a role with ResourceType Marbles and Action BanMarble whose`+
+		` ResourceNames name \"m\""}`)
 	for name, tt := range map[string]struct {
 		r    harness.Reply
 		code int
