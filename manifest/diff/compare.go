@@ -14,23 +14,23 @@ import (
 	"strconv"
 )
 
-// difference is one difference. Old or New is invalid if the entry, or what a pointer points to, is missing on that
+// Difference is one difference. Old or New is invalid if the entry, or what a pointer points to, is missing on that
 // side.
-type difference struct {
-	Path     string // as in package source
-	Steps    []string
+type Difference struct {
+	Path     string   // as in package source
+	Steps    []string // the same, step by step: names of fields and keys of maps
 	Old, New reflect.Value
 }
 
-// compare returns the differences between two values of one type, sorted by path.
-func compare(before, after any) []difference {
+// Compare returns the differences between two values of one type, sorted by path.
+func Compare(before, after any) []Difference {
 	c := &comparison{}
 	c.values("$", nil, reflect.ValueOf(before), reflect.ValueOf(after))
 	sort.SliceStable(c.found, func(i, j int) bool { return c.found[i].Path < c.found[j].Path })
 	return c.found
 }
 
-type comparison struct{ found []difference }
+type comparison struct{ found []Difference }
 
 func (c *comparison) values(path string, steps []string, a, b reflect.Value) {
 	switch {
@@ -81,5 +81,5 @@ func (c *comparison) differ(path string, steps []string, a, b reflect.Value) {
 	if !a.IsValid() && !b.IsValid() || a.IsValid() && b.IsValid() && reflect.DeepEqual(a.Interface(), b.Interface()) {
 		return
 	}
-	c.found = append(c.found, difference{Path: path, Steps: steps, Old: a, New: b})
+	c.found = append(c.found, Difference{Path: path, Steps: steps, Old: a, New: b})
 }

@@ -17,25 +17,44 @@ import (
 // Kind says what happened to a part of a manifest.
 type Kind string
 
-// The kinds of change.
+// The kinds of change. Those after Changed are what an update does beyond the manifest, see package effect.
 const (
-	Added   Kind = "added"
-	Removed Kind = "removed"
-	Changed Kind = "changed"
+	Added       Kind = "added"
+	Removed     Kind = "removed"
+	Changed     Kind = "changed"
+	Kept        Kind = "kept"
+	Generated   Kind = "generated"   // a value where there was none
+	Regenerated Kind = "regenerated" // a new value in place of an old one
+	Reissued    Kind = "reissued"    // a certificate
+	Emptied     Kind = "emptied"     // a value that its owner must upload (again)
 )
 
-// Change is one difference between two manifests.
+// Change is one difference between two manifests, or one effect of an update.
 type Change struct {
-	Path string `json:"path"` // JSON path
+	Path string `json:"path,omitempty"` // JSON path; none: it is not about one place of the manifest
 	Kind Kind   `json:"kind"`
 	Text string `json:"text"` // in words, one line of bounded length
+
+	// The fields below are set by package effect only.
+
+	Section string   `json:"section,omitempty"`
+	Affects Affected `json:"affects,omitzero"`
+	Warning bool     `json:"warning,omitempty"` // something gets weaker, or is lost
+}
+
+// Affected are the names, sorted, of what a change concerns.
+type Affected struct {
+	Packages []string `json:"packages,omitempty"`
+	Marbles  []string `json:"marbles,omitempty"` // types
+	Secrets  []string `json:"secrets,omitempty"`
+	Users    []string `json:"users,omitempty"`
 }
 
 // Between says what after changes in before, ordered by the given sections (fields of the type) and then by path.
 func Between(before, after any, sections []string) []Change {
 	var changes []Change
-	for _, d := range compare(before, after) {
-		changes = append(changes, describe(d))
+	for _, d := range Compare(before, after) {
+		changes = append(changes, Describe(d))
 	}
 	slices.SortStableFunc(changes, func(a, b Change) int { return rank(sections, a.Path) - rank(sections, b.Path) })
 	return changes
@@ -48,7 +67,8 @@ func rank(sections []string, path string) int {
 	})
 }
 
-func describe(d difference) Change {
+// Describe says a difference in words.
+func Describe(d Difference) Change {
 	subject, rest := subject(d.Steps)
 	change := Change{Path: d.Path, Kind: Changed}
 	switch {
@@ -85,7 +105,7 @@ func subject(steps []string) (thing, field string) {
 	return word + " " + problem.Quote(steps[1]), problem.Shorten(strings.Join(steps[2:], "."), 200)
 }
 
-func isScalar(d difference) bool {
+func isScalar(d Difference) bool {
 	v := d.New
 	if !v.IsValid() {
 		v = d.Old
@@ -94,7 +114,7 @@ func isScalar(d difference) bool {
 }
 
 // words says how a value changed.
-func words(d difference) string {
+func words(d Difference) string {
 	before, after := text(d.Old), text(d.New)
 	if list, ok := listChange(d.Old, d.New); ok {
 		return list

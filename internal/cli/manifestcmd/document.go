@@ -41,18 +41,27 @@ func loadDocument(path string) (document, error) {
 // even be read. With update, a document that only names packages is held against the rules for such updates, as far as
 // they do not depend on the manifest that is set.
 func (d document) parse(update bool) (*manifest.Manifest, manifest.Problems) {
-	m, err := manifest.Parse(d.data)
-	if err != nil {
-		var problems manifest.Problems
-		if !errors.As(err, &problems) {
-			problems = manifest.Problems{{Path: "$", Text: err.Error()}}
-		}
-		return nil, d.locate(problems)
+	m, problems := d.read()
+	if m == nil {
+		return nil, problems
 	}
 	if update && m.UpdateKind() == manifest.PackageUpdate {
 		return m, d.locate(manifest.Locate(d.data, manifest.CheckPackageUpdate(samePackages(m), m)))
 	}
 	return m, d.locate(manifest.Check(d.data, m, nil))
+}
+
+// read returns the manifest, or why it cannot even be read.
+func (d document) read() (*manifest.Manifest, manifest.Problems) {
+	m, err := manifest.Parse(d.data)
+	if err == nil {
+		return m, nil
+	}
+	var problems manifest.Problems
+	if !errors.As(err, &problems) {
+		problems = manifest.Problems{{Path: "$", Text: err.Error()}}
+	}
+	return nil, d.locate(problems)
 }
 
 // samePackages has the packages of m, each of version 0.

@@ -106,40 +106,18 @@ func consolidate(manifest []byte, log []string) ([]byte, error) {
 		return nil, err
 	}
 	packages, _ := member(doc, "Packages").(map[string]any)
-	versions, err := packageUpdates(log)
+	facts, err := readLog(log)
 	if err != nil {
 		return nil, fmt.Errorf("update log: %w", err)
 	}
-	for _, name := range slices.Sorted(maps.Keys(versions)) {
+	for _, name := range slices.Sorted(maps.Keys(facts.versions)) {
 		p, ok := packages[name].(map[string]any)
 		if !ok {
 			return nil, fmt.Errorf("package %s not found in base manifest", name)
 		}
-		setMember(p, "SecurityVersion", versions[name])
+		setMember(p, "SecurityVersion", facts.versions[name])
 	}
 	return json.MarshalIndent(withoutEmpty(doc), "", "    ")
-}
-
-// packageUpdates are the versions in force by name of their package. A complete update undoes earlier package updates.
-func packageUpdates(log []string) (map[string]json.Number, error) {
-	versions := map[string]json.Number{}
-	for _, line := range log {
-		var entry struct {
-			Update  string      `json:"update"`
-			Package string      `json:"package"`
-			Version json.Number `json:"new version"`
-		}
-		if err := json.Unmarshal([]byte(line), &entry); err != nil {
-			return nil, err
-		}
-		switch {
-		case entry.Update == "Complete Manifest updated":
-			clear(versions)
-		case entry.Package != "" && entry.Version != "":
-			versions[entry.Package] = entry.Version
-		}
-	}
-	return versions, nil
 }
 
 // member finds a field by name regardless of case, as the manifest language does.

@@ -3,8 +3,8 @@
 
 // Package manifestcmd is 'marblerun manifest': check, set, verify, get, update and compare manifests.
 //
-// Invariants: a manifest file is checked before a Coordinator hears of it; recovery data that was received is
-// delivered, to a file or else to stdout, whatever else fails.
+// Invariants: a manifest file is checked before a Coordinator hears of it; a dry run sends nothing but requests to
+// read; recovery data that was received is delivered, to a file or else to stdout, whatever else fails.
 package manifestcmd
 
 import (
@@ -206,11 +206,7 @@ func (a *commands) manifestCheck(path string, output console.Format, strict bool
 	failures := len(problems.Errors())
 	warnings := len(problems) - failures
 	if output.JSON() {
-		list := make([]checkProblem, len(problems))
-		for i, p := range problems {
-			list[i] = checkProblem{p.Path, p.Line, p.Column, p.Text, p.Hint, p.Warning}
-		}
-		err = a.WriteJSON(map[string]any{"problems": list, "errors": failures, "warnings": warnings})
+		err = a.WriteJSON(map[string]any{"problems": listed(problems), "errors": failures, "warnings": warnings})
 	} else {
 		a.printProblems(a.Out, doc, problems, a.ColorOut)
 	}

@@ -6,6 +6,7 @@ package manifestcmd
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -14,7 +15,6 @@ import (
 	"github.com/marblerun/marblerun/api"
 	"github.com/marblerun/marblerun/internal/cli/console"
 	"github.com/marblerun/marblerun/internal/cli/session"
-	"github.com/marblerun/marblerun/manifest"
 )
 
 func (a *commands) manifestUpdateCmd() *cobra.Command {
@@ -33,15 +33,30 @@ func (a *commands) manifestUpdateCmd() *cobra.Command {
 func (a *commands) updateApplyCmd() *cobra.Command {
 	var recoveryFile string
 	var dryRun bool
+	var output console.Format
 	var auth session.ClientAuth
 	cmd := &cobra.Command{
-		Use:     "apply <manifest.json> <IP:PORT>",
-		Short:   "Update the MarbleRun Coordinator with the specified manifest",
-		Example: "marblerun manifest update apply update-manifest.json $MARBLERUN --cert=admin-cert.pem --key=admin-key.pem",
-		Args:    cobra.ExactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		Use:   "apply <manifest.json> <IP:PORT>",
+		Short: "Update the MarbleRun Coordinator with the specified manifest",
+		Long: "Update the MarbleRun Coordinator with the specified manifest.\n\n" +
+			"With --dry-run nothing is sent, and no user is needed: the update is checked here, all problems are listed,\n" +
+			"and it is said in words what it would do to packages, secrets, certificates, users and running Marbles.\n" +
+			"The server checks again when the update is submitted, and when it is applied.",
+		Example: "marblerun manifest update apply update-manifest.json $MARBLERUN --cert=admin-cert.pem " +
+			"--key=admin-key.pem\n" +
+			"marblerun manifest update apply update-manifest.json $MARBLERUN --dry-run",
+		Args: cobra.ExactArgs(2),
+		PreRun: func(cmd *cobra.Command, _ []string) {
 			if dryRun {
-				return a.updateDryRun(cmd.Context(), args[0], args[1])
+				needsNobody(cmd)
+			}
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case dryRun:
+				return a.updateDryRun(cmd.Context(), args[0], args[1], output)
+			case output.JSON():
+				return errors.New("--output json is for --dry-run only")
 			}
 			return a.withUser(cmd.Context(), auth, args, func(client *api.Client, doc document) error {
 				result, err := client.UpdateApply(cmd.Context(), doc.data)
@@ -55,7 +70,9 @@ func (a *commands) updateApplyCmd() *cobra.Command {
 	}
 	auth.Add(cmd, cmd.Flags())
 	addRecoveryData(cmd, &recoveryFile)
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show what would change")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only check the update and say what it would do")
+	output.Add(cmd)
+	cmd.Flags().Lookup("output").Usage += " of --dry-run"
 	return cmd
 }
 
@@ -194,82 +211,4 @@ func (a *commands) updateGet(ctx context.Context, endpoint string, output consol
 		return a.Write(data)
 	}
 	return console.SavePublic(output.File(), data)
-}
-
-func (a *commands) manifestDiffCmd() *cobra.Command {
-	var output console.Format
-	cmd := &cobra.Command{
-		Use:   "diff <old.json> <new.json>",
-		Short: "Show what changes from one manifest to another, in words",
-		Args:  cobra.ExactArgs(2),
-		RunE: func(_ *cobra.Command, args []string) error {
-			_, before, err := a.goodDocument(args[0], true)
-			if err != nil {
-				return err
-			}
-			_, after, err := a.goodDocument(args[1], true)
-			if err != nil {
-				return err
-			}
-			if output.JSON() {
-				return a.WriteJSON(append([]manifest.Change{}, manifest.Diff(before, after)...))
-			}
-			a.printChanges(manifest.Diff(before, after))
-			return nil
-		},
-	}
-	output.Add(cmd)
-	return cmd
-}
-
-func (a *commands) printChanges(changes []manifest.Change) {
-	for _, c := range changes {
-		a.Say("%s: %s: %s", c.Path, c.Kind, c.Text)
-	}
-	if len(changes) == 0 {
-		a.Note("No changes")
-	}
-}
-
-// updateDryRun compares the update with the manifest that the Coordinator runs. It changes nothing and needs no user.
-func (a *commands) updateDryRun(ctx context.Context, path, endpoint string) error {
-	doc, update, err := a.goodDocument(path, true)
-	if err != nil {
-		return err
-	}
-	client, err := a.Trusted(ctx, endpoint, nil)
-	if err != nil {
-		return err
-	}
-	current, err := currentManifest(ctx, client)
-	if err != nil {
-		return err
-	}
-	if update.UpdateKind() == manifest.PackageUpdate {
-		problems := manifest.CheckPackageUpdate(current, update)
-		a.printProblems(a.Err, doc, doc.locate(manifest.Locate(doc.data, problems)), a.ColorErr)
-		if n := len(problems.Errors()); n > 0 {
-			return fmt.Errorf("the Coordinator would refuse this update: %s", count(n, "problem"))
-		}
-		versions := map[string]uint{}
-		for name, p := range update.Packages {
-			versions[name] = *p.SecurityVersion
-		}
-		update = current.WithSecurityVersions(versions)
-	}
-	a.printChanges(manifest.Diff(current, update))
-	return nil
-}
-
-// currentManifest is the Coordinator's, with earlier package updates folded in.
-func currentManifest(ctx context.Context, client *api.Client) (*manifest.Manifest, error) {
-	m, err := client.ManifestGet(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("getting manifest: %w", err)
-	}
-	folded, err := withUpdates(ctx, client, m.Bytes)
-	if err != nil {
-		return nil, err
-	}
-	return manifest.Parse(folded)
 }
