@@ -86,8 +86,8 @@ func (d *demo) sameKey(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("web came back with key %s and note %q instead of %s and %q", fingerprint, note.body,
 			d.fingerprint, d.note)
 	}
-	return "web could read the note. Its key is derived from its UUID and a secret of the Coordinator, which survived " +
-		"the crash.", nil
+	return "web could read the note. Its key is derived from its UUID and a secret of the Coordinator, which " +
+		"survived the crash.", nil
 }
 
 // neverRan is what a refusal proves.
@@ -165,6 +165,6 @@ func readActivations(ctx context.Context, d *demo) (string, error) {
 	if !maps.Equal(got, want) {
 		return "", fmt.Errorf("activations by type are %v instead of %v", got, want)
 	}
-	return "Each admission is a record in the Coordinator's journal, also those before the crash, with what was read out " +
-		"of the evidence and which collateral decided.", nil
+	return "Each admission is a record in the Coordinator's journal, also those before the crash, with what was " +
+		"read out of the evidence and which collateral decided.", nil
 }

@@ -5,8 +5,8 @@
 //
 // It builds the programs, starts a software TEE, a Coordinator and the sample Marbles as separate processes in a
 // temporary folder, verifies their evidence, and then does to them what happens in real life: a client verifies the
-// chain, the Coordinator dies and comes back, a Marble restarts, strangers and wrong programs try to get in. Each step is checked; the first that fails ends
-// the demo with exit code 1 and the end of the log that matters.
+// chain, the Coordinator dies and comes back, a Marble restarts, strangers and wrong programs try to get in. Each step
+// is checked; the first that fails ends the demo with exit code 1 and the end of the log that matters.
 //
 // Invariants: it needs only Go; it listens on loopback, on free ports; it ends only processes that it started; it
 // leaves nothing behind, unless KEEP=1 asks for it. It drives the same binaries and the same CLI that people use, and

@@ -65,9 +65,9 @@ func (s *screen) welcome() {
 	s.print("")
 	s.print(s.paint(bold, "  Marblerun: one manifest decides which programs make up a deployment"))
 	s.print(s.paint(blue, picture))
-	s.paragraph("  ", "Each box is a process on this machine. One thing is simulated: the hardware at the root of trust, by "+
-		"a program that signs in its place, so nothing here is protected. All the rest is real: evidence in the formats "+
-		"of SGX, TDX and SEV-SNP, its verification, keys, certificates, refusals, and a journal on disk.")
+	s.paragraph("  ", "Each box is a process on this machine. One thing is simulated: the hardware at the root of "+
+		"trust, by a program that signs in its place, so nothing here is protected. All the rest is real: evidence "+
+		"in the formats of SGX, TDX and SEV-SNP, its verification, keys, certificates, refusals, and a journal on disk.")
 }
 
 func (s *screen) title(n, of int, text string) {

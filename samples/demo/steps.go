@@ -59,8 +59,8 @@ func build(ctx context.Context, d *demo) (string, error) {
 const coordinatorCommand = "env $(cat tee/coordinator.env) coordinator"
 
 func bootCoordinator(ctx context.Context, d *demo) (string, error) {
-	d.out.line("Without a TEE it refuses to start. It trusts a software TEE's root only because these variables say so, " +
-		"which is refused in a real TEE, and it tells everybody.")
+	d.out.line("Without a TEE it refuses to start. It trusts a software TEE's root only because these variables " +
+		"say so, which is refused in a real TEE, and it tells everybody.")
 	d.out.command(coordinatorCommand)
 	if err := d.startCoordinator(ctx); err != nil {
 		return "", err
@@ -84,8 +84,8 @@ func setManifest(ctx context.Context, d *demo) (string, error) {
 	if !strings.Contains(output, "Manifest successfully set") {
 		return "", errors.New("the CLI does not say \"Manifest successfully set\"")
 	}
-	return "The CLI verified the quote: signatures up to the root, revocation lists, TCB level, UniqueID. Then it pinned " +
-		"the root certificate and sent the manifest, which is the law of the mesh now.", d.wantReady(ctx)
+	return "The CLI verified the quote: signatures up to the root, revocation lists, TCB level, UniqueID. Then it " +
+		"pinned the root certificate and sent the manifest, which is the law of the mesh now.", d.wantReady(ctx)
 }
 
 // wantReady checks the Coordinator's status.
@@ -104,17 +104,19 @@ func (d *demo) wantReady(ctx context.Context) error {
 
 // marbleCommand is what a person would type.
 func marbleCommand(marbleType, program, workload string) string {
-	return fmt.Sprintf("EDG_MARBLE_TYPE=%s EDG_SOFTTEE_SOCKET=tee/%s.sock premain-libos %s", marbleType, workload, program)
+	return fmt.Sprintf("EDG_MARBLE_TYPE=%s EDG_SOFTTEE_SOCKET=tee/%s.sock premain-libos %s", marbleType, workload,
+		program)
 }
 
 func startMarbles(ctx context.Context, d *demo) (_ string, err error) {
-	d.out.line("Each starts behind premain-libos, which shows its evidence, writes the files, sets the variables and then " +
-		"becomes the program. Here one is in SGX, one in TDX, one in SEV-SNP, or so their evidence says:")
+	d.out.line("Each starts behind premain-libos, which shows its evidence, writes the files, sets the variables " +
+		"and then becomes the program. Here one is in SGX, one in TDX, one in SEV-SNP, or so their evidence says:")
 	d.out.command(marbleCommand("web", "web", "web"))
 	if d.web, err = d.startMarble("web", "web", "web", "WEB_LISTEN="+d.webAddr); err != nil {
 		return "", err
 	}
-	if d.echoServer, err = d.startMarble("echo-server", "echo-server", "echo-server", "ECHO_LISTEN="+d.echoAddr); err != nil {
+	d.echoServer, err = d.startMarble("echo-server", "echo-server", "echo-server", "ECHO_LISTEN="+d.echoAddr)
+	if err != nil {
 		return "", err
 	}
 	if err := d.await(ctx, d.echoServer, "echo-server listens", sees(d.echoServer, "listening on")); err != nil {
@@ -177,8 +179,8 @@ func verifyChain(ctx context.Context, d *demo) (string, error) {
 	if d.fingerprint, err = d.keyFingerprint(ctx); err != nil {
 		return "", err
 	}
-	return "The Coordinator made this certificate, because the manifest says so. I also left a note with web, which " +
-		"keeps it encrypted with a key of its own.", nil
+	return "The Coordinator made this certificate, because the manifest says so. I also left a note with web, " +
+		"which keeps it encrypted with a key of its own.", nil
 }
 
 // keyFingerprint asks web which key it has.

@@ -33,8 +33,8 @@ var workloads = []string{
 }
 
 func startTEE(ctx context.Context, d *demo) (string, error) {
-	d.out.line("It measures programs, signs what it saw as a machine with SGX, TDX or SEV-SNP does, and hands that out at a " +
-		"socket for each program. It also plays Intel's and AMD's services.")
+	d.out.line("It measures programs, signs what it saw as a machine with SGX, TDX or SEV-SNP does, and hands that " +
+		"out at a socket for each program. It also plays Intel's and AMD's services.")
 	if err := d.changeWeb(); err != nil {
 		return "", err
 	}
@@ -63,8 +63,8 @@ func startTEE(ctx context.Context, d *demo) (string, error) {
 			return "", err
 		}
 	}
-	return "Simulated: the hardware. This program believes whoever asks. Real: formats, signatures, chains, revocation " +
-		"lists, TCB levels and policies, and those who verify them.", nil
+	return "Simulated: the hardware. This program believes whoever asks. Real: formats, signatures, chains, " +
+		"revocation lists, TCB levels and policies, and those who verify them.", nil
 }
 
 // changeWeb makes a copy of web with one byte more.
@@ -156,8 +156,8 @@ func showEvidence(ctx context.Context, d *demo) (string, error) {
 	if !strings.Contains(string(output), fmt.Sprintf("%x", digest)) {
 		return "", errors.New("the report data is not the SHA-256 of the root certificate")
 	}
-	d.out.line("Anybody can read that, and nothing is verified yet. The report data is the SHA-256 of the root certificate. " +
-		"Now the CLI verifies, but expects another build of the Coordinator:")
+	d.out.line("Anybody can read that, and nothing is verified yet. The report data is the SHA-256 of the root " +
+		"certificate. Now the CLI verifies, but expects another build of the Coordinator:")
 	return "The quote is genuine, but not from the program that I expect. The manifest was not even sent.",
 		d.expectAnother(ctx)
 }
@@ -195,7 +195,7 @@ func runOther(ctx context.Context, d *demo) (string, error) {
 			d.out.output(indented(line))
 		}
 	}
-	for _, change := range []string{"lower SecurityVersion to 2", "set Debug to true", "add \"OutOfDate\" to Accepted"} {
+	for _, change := range []string{"lower SecurityVersion to 2", "set Debug to true", "add \"OutOfDate\""} {
 		if !strings.Contains(text, change) {
 			return "", fmt.Errorf("the CLI does not say %q", change)
 		}
@@ -211,14 +211,17 @@ func indented(line string) string {
 	return "  " + line
 }
 
-// fresh is what the CLI says about a command, without the warnings that were shown before.
-// There is one for each root, which differ in their fingerprints only.
+// warnings are what the CLI says again and again, by what they begin with.
+var warnings = []string{"Warning: ", "Using policy ", "trusts a software TEE ", "software TEE: "}
+
+// fresh is what the CLI says, without the warnings that were shown before. There is one for each root; they
+// differ in what is in parentheses only.
 func (d *demo) fresh(output string) string {
 	var kept strings.Builder
 	for line := range strings.Lines(output) {
 		topic, _, _ := strings.Cut(line, "(")
-		repeats := slices.ContainsFunc([]string{"Warning: ", "Using policy ", "trusts a software TEE ", "software TEE: "},
-			func(prefix string) bool { return strings.HasPrefix(line, prefix) })
+		begins := func(with string) bool { return strings.HasPrefix(line, with) }
+		repeats := slices.ContainsFunc(warnings, begins)
 		if repeats && d.said[topic] {
 			continue
 		}

@@ -79,9 +79,19 @@ func parse(args []string, out io.Writer) (o options, err error) {
 	if o.workloads, err = parseWorkloads(flags.Args()); err != nil {
 		return o, err
 	}
-	o.dir, err = filepath.Abs(o.dir)
-	return o, err
+	if o.dir, err = filepath.Abs(o.dir); err != nil {
+		return o, err
+	}
+	for _, w := range o.workloads {
+		if path := o.socket(w); len(path) > maxSocket {
+			return o, fmt.Errorf("%s is too long for a socket, at most %d bytes: choose a shorter -dir", path, maxSocket)
+		}
+	}
+	return o, nil
 }
+
+// maxSocket is the longest path of a Unix socket that all systems take, in bytes (macOS: 104 with the final zero).
+const maxSocket = 103
 
 const warning = `
   **********************************************************************
