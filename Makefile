@@ -14,7 +14,7 @@ build: ## Build all programs into bin/, reproducibly
 	@mkdir -p bin
 	$(GOBUILD) -o bin/ ./cmd/...
 
-demo: ## See it work: a Coordinator, three Marbles, a crash and a refusal (KEEP=1 leaves it running)
+demo: ## See it work: attested Marbles, a crash, refusals and why (KEEP=1 leaves it running)
 	@go run ./samples/demo
 
 test: ## Run all tests with the race detector

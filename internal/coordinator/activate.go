@@ -6,10 +6,8 @@ package coordinator
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
-	"fmt"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -146,9 +144,21 @@ func (a *activation) checkEvidence(ctx context.Context, policy attest.Policy) er
 		a.claims = claims
 	}
 	if verdict := policy.Check(a.claims); !verdict.Accepted {
-		return a.refused("invalid quote: %w", &attest.Refusal{Reasons: verdict.Reasons})
+		return a.refused("invalid quote: %w", &attest.Refusal{Reasons: verdict.Reasons}).hint(acceptingChange(verdict.Reasons))
 	}
 	return nil
+}
+
+// acceptingChange names the manifest change that would accept the evidence; "" if no change may.
+func acceptingChange(reasons []attest.Reason) string {
+	var changes []string
+	for _, r := range reasons {
+		if r.Change == "" {
+			return ""
+		}
+		changes = append(changes, r.Change)
+	}
+	return "if this program is wanted, a manifest update of its package would accept it: " + strings.Join(changes, "; ")
 }
 
 // unverified tells evidence that is not to be believed from evidence that cannot be judged now, for lack of collateral.
@@ -245,44 +255,6 @@ func (a *activation) decide(s *State) (outcome, error) {
 		return outcome{}, err
 	}
 	return outcome{events: []event{a.event(s)}}, nil
-}
-
-func (a *activation) event(s *State) event {
-	e := &marbleActivated{
-		Number: s.activationCount + 1, Type: a.req.MarbleType, UUID: a.uuid,
-		Package: s.manifest.manifest.Marbles[a.req.MarbleType].Package,
-	}
-	if a.claims != nil {
-		hash := sha256.Sum256(a.req.Evidence)
-		e.EvidenceSHA256 = hex.EncodeToString(hash[:])
-		e.Claims, e.Collateral = recordedClaims(a.claims), a.claims.Collateral
-	}
-	return e
-}
-
-// maxRecordedClaims bounds the claims in an activation record, in bytes.
-const maxRecordedClaims = 700
-
-// recordedClaims is what an activation record keeps of the claims: all if that is short, else what identifies the TEE.
-func recordedClaims(c *attest.Claims) json.RawMessage {
-	if data, err := json.Marshal(c); err == nil && len(data) <= maxRecordedClaims {
-		return data
-	}
-	short := map[string]any{"tee": c.TEE, "debug": c.Debug, "tcbStatus": c.TCBStatus, "machine": c.Machine}
-	switch {
-	case c.SGX != nil:
-		short["mrenclave"], short["mrsigner"] = c.SGX.MRENCLAVE, c.SGX.MRSIGNER
-		short["isvprodid"], short["isvsvn"] = c.SGX.ISVPRODID, c.SGX.ISVSVN
-	case c.TDX != nil:
-		short["mrtd"], short["rtmrSHA256"] = c.TDX.MRTD, fmt.Sprintf("%x", sha256.Sum256(fmt.Append(nil, c.TDX.RTMR)))
-	case c.SNP != nil:
-		short["measurement"], short["reportedTCB"] = c.SNP.Measurement, c.SNP.Reported
-	}
-	data, err := json.Marshal(short)
-	if err != nil {
-		return nil
-	}
-	return data
 }
 
 // acquireKeyWork bounds slow key generation, so that one Marble's RSA key delays nobody else.

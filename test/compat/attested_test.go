@@ -200,6 +200,10 @@ func TestAttestedActivation(t *testing.T) {
 			wantCode(t, w.activate(t, c, tt.marble, tt.r), codes.PermissionDenied, tt.want)
 		})
 	}
+	t.Run("a refusal names the manifest change", func(t *testing.T) {
+		err := w.activate(t, c, "newer", softtee.Request{Kind: softtee.SGXv3})
+		wantCode(t, err, codes.PermissionDenied, "a manifest update of its package would accept it: lower SecurityVersion to ")
+	})
 	t.Run("hardening is accepted by default", func(t *testing.T) {
 		err := w.activate(t, c, "sgx", softtee.Request{Kind: softtee.SGXv3,
 			Machine: softtee.Machine{Name: "sw", Status: attest.SWHardeningNeeded}})
