@@ -6,6 +6,7 @@ package kubeapi
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 )
@@ -59,8 +60,10 @@ func (c *Client) Secret(ctx context.Context, namespace, name string) (Secret, er
 	return Secret{Version: o.Metadata.ResourceVersion, Data: o.Data}, err
 }
 
-// CreateSecret creates a Secret; ErrConflict if it exists.
+// CreateSecret creates a Secret with the members of data that are not nil; ErrConflict if it exists.
 func (c *Client) CreateSecret(ctx context.Context, namespace, name string, data map[string][]byte) error {
+	data = maps.Clone(data)
+	maps.DeleteFunc(data, func(_ string, value []byte) bool { return value == nil })
 	return c.call(ctx, http.MethodPost, secretsPath(namespace)+managed, typeJSON, secretObject{
 		APIVersion: "v1", Kind: "Secret", Data: data,
 		Metadata: metadata{Name: name, Namespace: namespace, Labels: map[string]string{"app.kubernetes.io/part-of": "marblerun"}},
