@@ -4,6 +4,7 @@
 package manifestcmd
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -49,6 +50,16 @@ func (d document) parse(update bool) (*manifest.Manifest, manifest.Problems) {
 		return m, d.locate(manifest.Locate(d.data, manifest.CheckPackageUpdate(samePackages(m), m)))
 	}
 	return m, d.locate(manifest.Check(d.data, m, nil))
+}
+
+// check returns everything for which a Coordinator would refuse the document, be it as an update, and warnings. Besides
+// parse it executes the templates, on placeholders.
+func (d document) check(ctx context.Context) manifest.Problems {
+	m, problems := d.read()
+	if m == nil {
+		return problems
+	}
+	return d.updateProblems(ctx, samePackages(m), m)
 }
 
 // read returns the manifest, or why it cannot even be read.

@@ -96,6 +96,7 @@ func (d document) updateProblems(ctx context.Context, current, update *manifest.
 	problems := manifest.Check(d.data, update, nil)
 	if len(problems.Errors()) == 0 {
 		problems = append(problems, manifest.Locate(d.data, update.DryRun(ctx, nil))...)
+		problems.Sort()
 	}
 	return d.locate(problems)
 }

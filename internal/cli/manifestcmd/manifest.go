@@ -8,6 +8,7 @@
 package manifestcmd
 
 import (
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -176,11 +177,14 @@ func (a *commands) manifestCheckCmd() *cobra.Command {
 		Use:   "check <manifest.json>",
 		Short: "Check a manifest without a Coordinator",
 		Long: "Check a manifest without a Coordinator, and print all problems as file:line:column: path: text (hint).\n" +
+			"Templates are executed on placeholders, once there are no other errors.\n" +
 			"A file that names nothing but packages is taken for an update of their versions.\n\n" +
 			"The exit code is 1 if a Coordinator would refuse the manifest; with --strict also if there are warnings, e.g.\n" +
 			"about misspelled fields, which a Coordinator ignores.",
 		Args: cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error { return a.manifestCheck(args[0], output, strict) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.manifestCheck(cmd.Context(), args[0], output, strict)
+		},
 	}
 	cmd.Flags().BoolVar(&strict, "strict", false, "treat warnings as errors")
 	output.Add(cmd)
@@ -197,12 +201,12 @@ type checkProblem struct {
 	Warning bool   `json:"warning"`
 }
 
-func (a *commands) manifestCheck(path string, output console.Format, strict bool) error {
+func (a *commands) manifestCheck(ctx context.Context, path string, output console.Format, strict bool) error {
 	doc, err := loadDocument(path)
 	if err != nil {
 		return err
 	}
-	_, problems := doc.parse(true)
+	problems := doc.check(ctx)
 	failures := len(problems.Errors())
 	warnings := len(problems) - failures
 	if output.JSON() {
