@@ -4,7 +4,10 @@
 package yaml_test
 
 import (
+	"errors"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/marblerun/marblerun/manifest/yaml"
 )
@@ -34,6 +37,40 @@ func TestToJSON(t *testing.T) {
 				t.Errorf("%q, %v; want %q", got, err, tc.want)
 			}
 		})
+	}
+}
+
+func flaw(line, column int, advice string) *yaml.SyntaxError {
+	return &yaml.SyntaxError{Line: line, Column: column, Advice: advice}
+}
+
+func TestFlaw(t *testing.T) {
+	for name, tc := range map[string]struct {
+		in   string
+		want *yaml.SyntaxError
+	}{
+		"JSON":            {in: `{"a": 1}`},
+		"plain YAML":      {in: "a: 1\n"},
+		"missing comma":   {"{\n  \"a\": 1\n  \"b\": 2\n}", flaw(3, 3, "Is a comma missing before it?")},
+		"comma too many":  {"{\"a\": 1,\n}", flaw(2, 1, "Is there a comma too many before it?")},
+		"missing colon":   {` {"a" 1}`, flaw(1, 7, "Is a colon missing before it?")},
+		"flow mapping":    {"{a: 1}", flaw(1, 2, "")},
+		"list not closed": {`{"a": [1,`, flaw(1, 9, "The file is cut off, or a brace or bracket is not closed.")},
+	} {
+		got := yaml.Flaw([]byte(tc.in))
+		if got != nil {
+			got.Text = ""
+		}
+		if diff := cmp.Diff(tc.want, got); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+	var found *yaml.SyntaxError
+	if _, err := yaml.ToJSON([]byte("{\"a\": 1\n\"b\": 2}")); !errors.As(err, &found) || found.Line != 2 {
+		t.Errorf("missing comma: %v", err)
+	}
+	if _, err := yaml.ToJSON([]byte("{a: 1, a: 2}")); err == nil || errors.As(err, &found) {
+		t.Errorf("key twice: %v", err)
 	}
 }
 

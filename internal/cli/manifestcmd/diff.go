@@ -36,7 +36,7 @@ func (a *commands) manifestDiff(ctx context.Context, before, after string, outpu
 	if err != nil {
 		return err
 	}
-	doc, err := loadDocument(after)
+	doc, err := a.loadDocument(after)
 	if err != nil {
 		return err
 	}

@@ -26,14 +26,23 @@ type document struct {
 	converted bool
 }
 
-func loadDocument(path string) (document, error) {
+// loadDocument reads a manifest file, and warns if it is YAML where JSON may have been meant.
+func (a *commands) loadDocument(path string) (document, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {
 		return document{}, err
 	}
 	data, err := yaml.ToJSON(raw)
+	if flaw, ok := errors.AsType[*yaml.SyntaxError](err); ok {
+		return document{}, api.WithHint(fmt.Errorf("%s:%d:%d: is not JSON: %s", path, flaw.Line, flaw.Column, flaw.Text),
+			flaw.Advice)
+	}
 	if err != nil {
 		return document{}, fmt.Errorf("%s: %w", path, err)
+	}
+	if flaw := yaml.Flaw(raw); flaw != nil {
+		a.Warn("%s is read as YAML, because it is no JSON: %d:%d: %s; the converted bytes are what is sent and hashed",
+			path, flaw.Line, flaw.Column, flaw.Text)
 	}
 	return document{path: path, data: data, converted: !json.Valid(raw)}, nil
 }
@@ -122,7 +131,7 @@ func (a *commands) printProblems(w io.Writer, d document, problems manifest.Prob
 // goodDocument loads a manifest and refuses it, with all its problems on stderr, if no Coordinator would take it, be it
 // as an update.
 func (a *commands) goodDocument(path string, update bool) (document, *manifest.Manifest, error) {
-	d, err := loadDocument(path)
+	d, err := a.loadDocument(path)
 	if err != nil {
 		return d, nil, err
 	}

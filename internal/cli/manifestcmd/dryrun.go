@@ -30,7 +30,7 @@ func needsNobody(cmd *cobra.Command) {
 // updateDryRun says what the update would do to the deployment. It changes nothing, asks only for what everybody may
 // read, and needs no user.
 func (a *commands) updateDryRun(ctx context.Context, path, endpoint string, output console.Format) error {
-	doc, err := loadDocument(path)
+	doc, err := a.loadDocument(path)
 	if err != nil {
 		return err
 	}

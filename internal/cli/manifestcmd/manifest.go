@@ -86,7 +86,7 @@ func (a *commands) manifestSignatureCmd() *cobra.Command {
 			"If the file is YAML, it is that of the JSON that would be sent.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			doc, err := loadDocument(args[0])
+			doc, err := a.loadDocument(args[0])
 			if err != nil {
 				return err
 			}
@@ -120,7 +120,7 @@ func (a *commands) manifestVerifyCmd() *cobra.Command {
 }
 
 func (a *commands) manifestVerify(cmd *cobra.Command, arg, endpoint string, output console.Format) error {
-	fingerprint, err := fingerprintOf(arg)
+	fingerprint, err := a.fingerprintOf(arg)
 	if err != nil {
 		return err
 	}
@@ -142,11 +142,11 @@ func (a *commands) manifestVerify(cmd *cobra.Command, arg, endpoint string, outp
 }
 
 // fingerprintOf is that of a file's content, or the argument itself.
-func fingerprintOf(arg string) (string, error) {
+func (a *commands) fingerprintOf(arg string) (string, error) {
 	_, err := os.Stat(arg)
 	switch {
 	case err == nil:
-		doc, err := loadDocument(arg)
+		doc, err := a.loadDocument(arg)
 		return manifest.Fingerprint(doc.data), err
 	case !errors.Is(err, fs.ErrNotExist) && len(arg) != 64:
 		return "", err
@@ -202,7 +202,7 @@ type checkProblem struct {
 }
 
 func (a *commands) manifestCheck(ctx context.Context, path string, output console.Format, strict bool) error {
-	doc, err := loadDocument(path)
+	doc, err := a.loadDocument(path)
 	if err != nil {
 		return err
 	}
