@@ -11,6 +11,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"google.golang.org/grpc/grpclog"
@@ -43,6 +44,8 @@ func thisProcess() process {
 
 // run is the whole program. It reports success; why it failed is in the log.
 func run(ctx context.Context, p process) bool {
+	// The live heap is a few MiB, so at the default the collector would run every dozen activations.
+	debug.SetGCPercent(400)
 	log := newLog(p)
 	what, err := coordinate(ctx, p, log)
 	if err != nil {
