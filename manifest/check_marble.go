@@ -96,12 +96,24 @@ func (c *checker) template(path, text string, kind TemplateKind) {
 		}
 		return
 	}
+	for _, bare := range t.Bare() {
+		c.Warn(path, "the template prints %s without a function, so its bytes come out as decimal numbers (at %d:%d)",
+			problem.Shorten(bare.Text, 100), bare.Line, bare.Column).Hint = encodings(kind)
+	}
 	for _, use := range t.Uses() {
 		if _, ok := c.m.Secrets[use.Secret]; !ok {
 			c.Fail(path, "the template uses the secret %s, which is not defined (at %d:%d)",
 				problem.Quote(use.Secret), use.Line, use.Column).Hint = c.Meant(use.Secret, c.names.secrets)
 		}
 	}
+}
+
+// encodings are the functions that print a secret.
+func encodings(kind TemplateKind) string {
+	if kind == EnvTemplate {
+		return "use hex or base64; string for a plain secret, pem for .Cert, .Public and .Private"
+	}
+	return "use hex, base64 or raw; pem for .Cert, .Public and .Private"
 }
 
 // tags checks all TLS tags, used or not.

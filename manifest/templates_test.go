@@ -4,6 +4,7 @@
 package manifest_test
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -81,5 +82,35 @@ func TestCompileTemplate(t *testing.T) {
 		"s": {Type: manifest.TypePlain, Public: manifest.PublicKey("x")}}})
 	if err != nil || string(got) != "x" {
 		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// TestBareSecrets: what prints a secret as Go would is warned of.
+func TestBareSecrets(t *testing.T) {
+	for text, want := range map[string]string{
+		"{{ .Secrets.dbKey }}":                             "the template prints .Secrets.dbKey without a function",
+		"a\n{{ $.Secrets.dbCert.Private }}":                "at 2:5",
+		"{{ if true }}{{ .Secrets.dbCert.Cert }}{{ end }}": ".Secrets.dbCert.Cert",
+		"{{ .MarbleRun.RootCA }}":                          ".MarbleRun.RootCA",
+		"{{ hex .Secrets.dbKey }}":                         "",
+		"{{ .Secrets.dbKey | base64 }}":                    "",
+		"{{ $x := .Secrets.dbKey }}{{ hex $x }}":           "",
+		"{{ .Secrets.dbKey.Type }}":                        "",
+		"{{ .Secrets.dbCert.Cert.NotAfter }}":              "",
+	} {
+		encoded, err := json.Marshal(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		doc := edit(t, complete(t), "Marbles|web|Parameters|Files", `{"bare":`+string(encoded)+`}`)
+		var got string
+		for _, p := range manifest.Check([]byte(doc), parse(t, doc), nil) {
+			if strings.HasSuffix(p.Path, `["bare"]`) {
+				got += p.String()
+			}
+		}
+		if want == "" && got != "" || !strings.Contains(got, want) || want != "" && !strings.HasPrefix(got, "warning") {
+			t.Errorf("%s: %q", text, got)
+		}
 	}
 }

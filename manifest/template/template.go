@@ -75,6 +75,7 @@ type Template struct {
 	trees   map[string]*parse.Tree
 	cost    int64 // of executing the root once
 	refs    []Reference
+	bare    []Bare
 	all     bool
 	pool    sync.Pool // of *execution
 }
@@ -84,6 +85,13 @@ type Reference struct {
 	Secret       string
 	Previous     bool // .Previous.Secrets instead of .Secrets
 	Line, Column int  // in the template, from 1, the column in bytes
+}
+
+// Bare is an action that prints a secret, certificate or key without a function, so that Go's idea of its bytes comes
+// out: a list of decimal numbers.
+type Bare struct {
+	Text         string // e.g. .Secrets.dbKey.Private
+	Line, Column int    // in the template, from 1, the column in bytes
 }
 
 // root is the name of the outermost template inside text/template.
@@ -133,6 +141,10 @@ func (t *Template) References() (secrets, previous []string, all bool) {
 
 // Uses returns every constant use of a secret in the order of the text.
 func (t *Template) Uses() []Reference { return t.refs }
+
+// Bare returns every action that prints a secret, certificate or key without a function, as far as its type is known
+// without executing it.
+func (t *Template) Bare() []Bare { return t.bare }
 
 // Execute expands the template: at most [MaxOutput] bytes, with at most [MaxWork] of work. The error is an *[Error]
 // without secrets in it.

@@ -83,6 +83,7 @@ func (w *walker) node(n parse.Node) {
 	switch n := n.(type) {
 	case *parse.ActionNode:
 		w.pipe(n.Pipe)
+		w.noteBare(n.Pipe)
 		if len(n.Pipe.Decl) == 0 {
 			n.Pipe.Cmds = append(n.Pipe.Cmds, command(n.Pipe.Pos, printFunction))
 		}
@@ -102,6 +103,20 @@ func (w *walker) node(n parse.Node) {
 			w.fail(n, "there is no template %q", n.Name)
 		}
 		w.pipe(n.Pipe)
+	}
+}
+
+// noteBare notes an action that is nothing but a path to what a function ought to encode.
+func (w *walker) noteBare(p *parse.PipeNode) {
+	if len(p.Decl) > 0 || len(p.Cmds) != 1 || len(p.Cmds[0].Args) != 1 {
+		return
+	}
+	value := p.Cmds[0].Args[0]
+	switch w.typeOf(value) {
+	case reflect.TypeFor[Secret](), reflect.TypeFor[Certificate](), reflect.TypeFor[PublicKey](),
+		reflect.TypeFor[PrivateKey]():
+		line, column := w.position(value)
+		w.t.bare = append(w.t.bare, Bare{Text: value.String(), Line: line, Column: column})
 	}
 }
 
