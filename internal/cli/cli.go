@@ -14,6 +14,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -82,11 +83,11 @@ func Run(ctx context.Context, env Env) int {
 	}
 	root := Root(env)
 	root.SetArgs(env.Args)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return 0
 	}
-	if hint := api.Hint(err); hint != "" {
+	if hint := cmp.Or(api.Hint(err), session.FlagHint(cmd, err)); hint != "" {
 		fmt.Fprintln(env.Stderr, console.Paint(env.ColorErr, console.Cyan, "Hint:"), hint)
 	}
 	return 1

@@ -48,7 +48,7 @@ func (a *commands) change(
 			return do(cmd.Context(), client, target)
 		})
 	}
-	auth.Add(cmd, cmd.Flags())
+	auth.Add(cmd, cmd.Flags(), true)
 	cmd.Flags().StringVar(&target.MarbleType, "type", "", "Marble type, as in the manifest")
 	cmd.Flags().StringVar(&target.UUID, "uuid", "", "UUID of the Marble")
 	cmd.Flags().StringVar(&target.EvidenceSHA256, "evidence", "", "SHA-256 of the Marble's evidence, 64 hex digits")

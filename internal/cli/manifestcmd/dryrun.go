@@ -12,20 +12,11 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
 	"github.com/marblerun/marblerun/api"
 	"github.com/marblerun/marblerun/internal/cli/console"
 	"github.com/marblerun/marblerun/manifest"
 	"github.com/marblerun/marblerun/manifest/diff/effect"
 )
-
-// needsNobody lifts the rule that the flags of a user's credentials must be given. Cobra checks that rule after PreRun
-// and has no other way to make it depend on a flag; the tests notice if it renames the annotation.
-func needsNobody(cmd *cobra.Command) {
-	cmd.Flags().VisitAll(func(f *pflag.Flag) { delete(f.Annotations, "cobra_annotation_one_required") })
-}
 
 // updateDryRun says what the update would do to the deployment. It changes nothing, asks only for what everybody may
 // read, and needs no user.

@@ -47,8 +47,8 @@ func (a *commands) updateApplyCmd() *cobra.Command {
 			"marblerun manifest update apply update-manifest.json $MARBLERUN --dry-run",
 		Args: cobra.ExactArgs(2),
 		PreRun: func(cmd *cobra.Command, _ []string) {
-			if dryRun {
-				needsNobody(cmd)
+			if !dryRun {
+				auth.Require(cmd)
 			}
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -68,7 +68,7 @@ func (a *commands) updateApplyCmd() *cobra.Command {
 			})
 		},
 	}
-	auth.Add(cmd, cmd.Flags())
+	auth.Add(cmd, cmd.Flags(), false)
 	addRecoveryData(cmd, &recoveryFile)
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only check the update and say what it would do")
 	output.Add(cmd)
@@ -121,7 +121,7 @@ func (a *commands) updateAcknowledgeCmd() *cobra.Command {
 			})
 		},
 	}
-	auth.Add(cmd, cmd.Flags())
+	auth.Add(cmd, cmd.Flags(), true)
 	addRecoveryData(cmd, &recoveryFile)
 	return cmd
 }
@@ -167,7 +167,7 @@ func (a *commands) updateCancelCmd() *cobra.Command {
 			})
 		},
 	}
-	auth.Add(cmd, cmd.Flags())
+	auth.Add(cmd, cmd.Flags(), true)
 	return cmd
 }
 

@@ -39,7 +39,7 @@ func Command(s *session.Session) *cobra.Command {
 			"Set the values of user-defined secrets, or read secrets, as a user of the manifest.",
 	}
 	session.Group(cmd)
-	auth.Add(cmd, cmd.PersistentFlags())
+	auth.Add(cmd, cmd.PersistentFlags(), true)
 	cmd.AddCommand(a.secretSetCmd(&auth), a.secretGetCmd(&auth), a.secretRotateCmd(&auth))
 	return cmd
 }

@@ -20,20 +20,52 @@ type ClientAuth struct {
 	token     credential.Token
 }
 
-// Add adds the flags to a set of cmd's: its own, or those that its sub-commands share.
-func (c *ClientAuth) Add(cmd *cobra.Command, flags *pflag.FlagSet) {
+// Add adds the flags to a set of cmd's: its own, or those that its sub-commands share. Unless they are required, the
+// command goes without a user, or calls Require before it runs.
+func (c *ClientAuth) Add(cmd *cobra.Command, flags *pflag.FlagSet, required bool) {
 	flags.StringVarP(&c.cert, "cert", "c", "", "PEM file with the certificate of the user")
 	flags.StringVarP(&c.key, "key", "k", "", "PEM file with the private key of the user")
 	addToken(flags, &c.token)
 	flags.StringVar(&c.token.CertID, "pkcs11-cert-id", "", "ID of the certificate in the PKCS #11 token")
 	flags.StringVar(&c.token.CertLabel, "pkcs11-cert-label", "", "label of the certificate in the PKCS #11 token")
 	cmd.MarkFlagsRequiredTogether("key", "cert")
+	cmd.MarkFlagsMutuallyExclusive("pkcs11-config", "cert")
+	cmd.MarkFlagsMutuallyExclusive("pkcs11-config", "key")
+	if required {
+		c.Require(cmd)
+	}
+	adviseFlags(cmd, "Name the user by --cert FILE --key FILE, both PEM, or by a PKCS #11 token (--pkcs11-config).")
+}
+
+// Require makes the flags required. Cobra checks that after PreRun, so a command can decide there.
+func (c *ClientAuth) Require(cmd *cobra.Command) {
 	cmd.MarkFlagsOneRequired("pkcs11-key-id", "pkcs11-key-label", "cert")
 	cmd.MarkFlagsOneRequired("pkcs11-cert-id", "pkcs11-cert-label", "cert")
 	cmd.MarkFlagsOneRequired("pkcs11-config", "cert")
 	cmd.MarkFlagsOneRequired("pkcs11-config", "key")
-	cmd.MarkFlagsMutuallyExclusive("pkcs11-config", "cert")
-	cmd.MarkFlagsMutuallyExclusive("pkcs11-config", "key")
+}
+
+// flagAdvice is the annotation of a command that says what to do if its flags do not go together.
+const flagAdvice = "marblerun_flag_advice"
+
+func adviseFlags(cmd *cobra.Command, advice string) {
+	if cmd.Annotations == nil {
+		cmd.Annotations = map[string]string{}
+	}
+	cmd.Annotations[flagAdvice] = advice
+}
+
+// FlagHint is the hint for an error of cmd if it is that flags are missing or exclude each other; empty otherwise.
+func FlagHint(cmd *cobra.Command, err error) string {
+	if wrong := cmd.ValidateFlagGroups(); wrong == nil || wrong.Error() != err.Error() {
+		return ""
+	}
+	for ; cmd != nil; cmd = cmd.Parent() { // flags may be those of a parent
+		if advice := cmd.Annotations[flagAdvice]; advice != "" {
+			return advice
+		}
+	}
+	return ""
 }
 
 // addToken adds the flags that select a key in a token.
@@ -78,6 +110,8 @@ func (k *KeyAuth) Add(cmd *cobra.Command, required bool) {
 		cmd.MarkFlagsOneRequired("pkcs11-key-id", "pkcs11-key-label", "key")
 	}
 	cmd.MarkFlagsMutuallyExclusive("pkcs11-config", "key")
+	adviseFlags(cmd, "Name the private key of the recovery key's holder by --key FILE, PEM, or by a PKCS #11 token "+
+		"(--pkcs11-config).")
 }
 
 // Given tells whether a key is named at all.
