@@ -50,6 +50,9 @@ var rules = []rule{
 	{from: "cmd/coordinator", forbidden: []string{"attest/softtee", "api/client", "internal/cli"},
 		why:    "a Coordinator gets a software TEE's root as a file and its issuer as a socket, never as code",
 		except: []string{"attest/softtee/issuersock"}},
+	{from: "cmd/marble-injector", forbidden: []string{"internal/coordinator", "internal/vault", "internal/journal", "internal/cli",
+		"internal/kube/install", "internal/server/rest", "internal/server/mesh", "api", "attest", "manifest", "marble", "charts"},
+		why: "the webhook reads Pods and nothing else: no Helm, no Kubernetes client library, no Coordinator"},
 	{from: "internal/coordinator", forbidden: []string{"internal/server", "internal/cli"},
 		why: "the kernel knows no transport"},
 	{from: "internal/journal", forbidden: []string{"internal/coordinator", "manifest", "internal/pki"},
@@ -65,6 +68,7 @@ var thirdParty = map[string][]string{
 		"google.golang.org/grpc", "google.golang.org/protobuf", "google.golang.org/genproto/googleapis/rpc",
 		"golang.org/x/net", "golang.org/x/sys", "golang.org/x/text", "github.com/google/uuid",
 	},
+	"cmd/marble-injector": {}, // the standard library only
 	"cmd/premain-libos": {
 		"google.golang.org/grpc", "google.golang.org/protobuf", "google.golang.org/genproto/googleapis/rpc",
 		"golang.org/x/net", "golang.org/x/sys", "golang.org/x/text",

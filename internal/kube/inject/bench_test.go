@@ -19,7 +19,8 @@ import (
 	"time"
 )
 
-// reviews are n different reviews of the size that an API server sends: a Pod of two containers and what it adds to them.
+// reviews are n different reviews of the size that an API server sends: a Pod of two containers and what it adds to
+// them.
 func reviews(t testing.TB, n int) [][]byte {
 	list := make([][]byte, n)
 	for i := range list {
@@ -30,7 +31,7 @@ func reviews(t testing.TB, n int) [][]byte {
 		}
 		container := func(name string) fields {
 			return fields{"name": name, "image": "registry.example/web:1", "resources": fields{}, "imagePullPolicy": "Always",
-				"env":          []fields{{"name": "A", "value": "b"}, {"name": "SECRET", "valueFrom": fields{"secretKeyRef": fields{"name": "s"}}}},
+				"env":          []fields{{"name": "A", "value": "b"}, {"name": "S", "valueFrom": fields{"fieldRef": fields{}}}},
 				"volumeMounts": []fields{{"name": "token", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}}}
 		}
 		list[i] = encode(t, fields{"apiVersion": reviewV1, "kind": "AdmissionReview", "request": fields{
@@ -57,11 +58,12 @@ func (d *durations) Reviewed(_ Outcome, _ int, took time.Duration) {
 	d.took = append(d.took, took)
 }
 
-// BenchmarkReviews sends 500 reviews over TLS and HTTP/2, eight at a time, and reports latencies as the handler has them, and as
-// the API server sees them (seen), which includes client, TLS and waiting for a processor.
+// BenchmarkReviews sends 500 reviews over TLS and HTTP/2, eight at a time, and reports latencies as the handler has
+// them, and as the API server sees them (seen), which includes client, TLS and waiting for a processor.
 func BenchmarkReviews(b *testing.B) {
 	own := &durations{}
-	server := httptest.NewUnstartedServer(NewHandler(newHandler(b, Config{}).injector, slog.New(slog.DiscardHandler), own, time.Now))
+	injector := newHandler(b, Config{}).injector
+	server := httptest.NewUnstartedServer(NewHandler(injector, slog.New(slog.DiscardHandler), own, time.Now))
 	server.EnableHTTP2 = true
 	server.StartTLS()
 	defer server.Close()

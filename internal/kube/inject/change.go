@@ -19,7 +19,8 @@ const (
 	uuidFile = "uuid-file"
 	// aesmFolder holds the socket of the AESM service, on the node and in the container.
 	aesmFolder = "/var/run/aesmd"
-	// aesmVolume and aesmSidecar are the names by which Intel's webhook knows the volume and a container that runs the service.
+	// aesmVolume and aesmSidecar are the names by which Intel's webhook knows the volume and a container that runs the
+	// service.
 	aesmVolume, aesmSidecar = "aesmd-socket", "aesmd"
 )
 

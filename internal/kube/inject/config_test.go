@@ -55,11 +55,14 @@ func TestConfigurations(t *testing.T) {
 
 func TestQuantities(t *testing.T) {
 	for text, want := range map[string]int64{
-		"1": 1, "10": 10, "10Mi": 10 << 20, "1Gi": 1 << 30, "0.5Gi": 512 << 20, "1.5k": 1500, "2Ki": 2048, "1M": 1e6, "3Ti": 3 << 40,
+		"1": 1, "10": 10, "10Mi": 10 << 20, "1Gi": 1 << 30, "0.5Gi": 512 << 20, "1.5k": 1500, "2Ki": 2048,
+		"1M": 1e6, "3Ti": 3 << 40,
 		"4P": 4e15, "7Ei": 7 << 60, "9223372036854775807": 1<<63 - 1,
 		// refused
-		"": 0, "0": 0, "-1": 0, "+1": 0, "1m": 0, "0.5": 0, "1K": 0, "1ki": 0, "1mi": 0, "1i": 0, "1MiMi": 0, "Mi": 0, "1 Mi": 0,
-		"1e3": 0, "1E3": 0, "8Ei": 0, "9223372036854775808": 0, "0x10": 0, "1_000": 0, "1/2": 0, ".": 0, "1.2.3": 0, "1Mi\n": 0,
+		"": 0, "0": 0, "-1": 0, "+1": 0, "1m": 0, "0.5": 0, "1K": 0, "1ki": 0, "1mi": 0, "1i": 0, "1MiMi": 0,
+		"Mi": 0, "1 Mi": 0,
+		"1e3": 0, "1E3": 0, "8Ei": 0, "9223372036854775808": 0, "0x10": 0, "1_000": 0, "1/2": 0, ".": 0,
+		"1.2.3": 0, "1Mi\n": 0,
 		"99999999999999999999999": 0, "NaN": 0, "1i0": 0,
 	} {
 		got, err := parseQuantity(text)
@@ -96,7 +99,8 @@ func TestStableUUIDsDiffer(t *testing.T) {
 	if !uuidText.MatchString(a) || a[14] != '8' || !strings.ContainsRune("89ab", rune(a[19])) {
 		t.Errorf("%s is no UUID of version 8", a)
 	}
-	for _, b := range []string{stableUUID("ns2", "web-0", "web"), stableUUID("ns", "web-1", "web"), stableUUID("ns", "web-0", "x")} {
+	others := []string{stableUUID("ns2", "web-0", "web"), stableUUID("ns", "web-1", "web"), stableUUID("ns", "web-0", "x")}
+	for _, b := range others {
 		if a == b {
 			t.Error("two Marbles with one UUID")
 		}

@@ -111,8 +111,8 @@ func encode(t testing.TB, v any) []byte {
 	return b
 }
 
-// Each file is one row of the contract or one pain: a comment, the request and, if not the defaults, flags; then the answer,
-// its patch decoded, and the Pod that results.
+// Each file is one row of the contract or one pain: a comment, the request and, if not the defaults, flags; then the
+// answer, its patch decoded, and the Pod that results.
 func TestGolden(t *testing.T) {
 	files, err := filepath.Glob("testdata/golden/*.txtar")
 	if err != nil || len(files) == 0 {

@@ -15,9 +15,9 @@ import (
 	"time"
 )
 
-const goodReview = `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u1","namespace":"ns",` +
-	`"operation":"CREATE","object":{"apiVersion":"v1","kind":"Pod","metadata":{"labels":{"marblerun/marbletype":"web"}},` +
-	`"spec":{"containers":[{"name":"web"}]}}}}`
+const goodReview = `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u1",` +
+	`"namespace":"ns","operation":"CREATE","object":{"apiVersion":"v1","kind":"Pod",` +
+	`"metadata":{"labels":{"marblerun/marbletype":"web"}},"spec":{"containers":[{"name":"web"}]}}}}`
 
 func TestBadInput(t *testing.T) {
 	review := func(request string) string {
@@ -43,10 +43,12 @@ func TestBadInput(t *testing.T) {
 		{"two values", "POST", "application/json", goodReview + "{}", 400, "invalid admission review: "},
 		{"array", "POST", "application/json", "[]", 400, "invalid admission review: "},
 		{"null", "POST", "application/json", "null", 400, "invalid admission review: "},
-		{"other kind", "POST", "application/json", `{"apiVersion":"v1","kind":"Pod"}`, 400, "invalid admission review: expected"},
+		{"other kind", "POST", "application/json", `{"apiVersion":"v1","kind":"Pod"}`, 400,
+			"invalid admission review: expected"},
 		{"other version", "POST", "application/json", strings.Replace(goodReview, "k8s.io/v1", "k8s.io/v2", 1), 400,
 			`got "AdmissionReview" of "admission.k8s.io/v2"`},
-		{"no request", "POST", "application/json", review("null"), 400, "unable to mutate request: empty admission request\n"},
+		{"no request", "POST", "application/json", review("null"), 400,
+			"unable to mutate request: empty admission request\n"},
 		{"request a list", "POST", "application/json", review("[]"), 400, "invalid admission review: "},
 		{"no object", "POST", "application/json", review(`{"uid":"u1"}`), 400, "unable to mutate request: invalid pod: "},
 		{"object null", "POST", "application/json", object("null"), 400, "invalid pod: no object\n"},
@@ -54,13 +56,16 @@ func TestBadInput(t *testing.T) {
 		{"a deployment", "POST", "application/json", object(`{"apiVersion":"apps/v1","kind":"Deployment","spec":{}}`), 400,
 			`invalid pod: expected v1 Pod, got "apps/v1" "Deployment"`},
 		{"no spec", "POST", "application/json", object(`{"apiVersion":"v1","kind":"Pod"}`), 400, "invalid pod: no spec\n"},
-		{"labels a list", "POST", "application/json", object(`{"metadata":{"labels":[]},"spec":{}}`), 400, "invalid pod: labels: "},
-		{"containers an object", "POST", "application/json", object(`{"spec":{"containers":{}}}`), 400, "invalid pod: containers: "},
+		{"labels a list", "POST", "application/json", object(`{"metadata":{"labels":[]},"spec":{}}`), 400,
+			"invalid pod: labels: "},
+		{"containers an object", "POST", "application/json", object(`{"spec":{"containers":{}}}`), 400,
+			"invalid pod: containers: "},
 		{"container null", "POST", "application/json", object(`{"spec":{"containers":[null]}}`), 400,
 			"invalid pod: containers[0]: no name\n"},
 		{"env a string", "POST", "application/json", object(`{"spec":{"initContainers":[{"name":"a","env":"b"}]}}`), 400,
 			"invalid pod: initContainers[0]: env: "},
-		{"limits a list", "POST", "application/json", object(`{"spec":{"containers":[{"name":"a","resources":{"limits":[]}}]}}`),
+		{"limits a list", "POST", "application/json",
+			object(`{"spec":{"containers":[{"name":"a","resources":{"limits":[]}}]}}`),
 			400, "invalid pod: containers[0]: limits: "},
 		{"volume a number", "POST", "application/json", object(`{"spec":{"volumes":[1]}}`), 400, "invalid pod: volumes: "},
 		{"toleration key a number", "POST", "application/json", object(`{"spec":{"tolerations":[{"key":1}]}}`), 400,
@@ -68,11 +73,13 @@ func TestBadInput(t *testing.T) {
 		{"too many containers", "POST", "application/json",
 			object(`{"spec":{"containers":[` + strings.Repeat(`{"name":"a"},`, 1000) + `{"name":"a"}]}}`), 400,
 			"invalid pod: containers: more than 1000\n"},
-		{"deeply nested", "POST", "application/json", object(strings.Repeat(`{"a":`, 20000) + "1" + strings.Repeat("}", 20000)),
+		{"deeply nested", "POST", "application/json",
+			object(strings.Repeat(`{"a":`, 20000) + "1" + strings.Repeat("}", 20000)),
 			400, "exceeded max depth"},
 		{"huge", "POST", "application/json", strings.Repeat(" ", MaxBody+1), 413,
 			"unable to read request: the body is larger than 8 MiB\n"},
-		{"largest", "POST", "application/json", goodReview + strings.Repeat(" ", MaxBody-len(goodReview)), 200, `"allowed":true`},
+		{"largest", "POST", "application/json",
+			goodReview + strings.Repeat(" ", MaxBody-len(goodReview)), 200, `"allowed":true`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := httptest.NewRequest(c.method, "/mutate", strings.NewReader(c.body))
@@ -134,7 +141,8 @@ func TestBodiesOfUnknownLength(t *testing.T) {
 	if read := 1<<40 - huge.left; read > MaxBody+freeBody {
 		t.Errorf("read %d bytes of an endless body", read)
 	}
-	if w := send(&endless{left: 100 << 10}); w.Code != 400 || !strings.Contains(w.Body.String(), "unable to read request: connection reset") {
+	const reset = "unable to read request: connection reset"
+	if w := send(&endless{left: 100 << 10}); w.Code != 400 || !strings.Contains(w.Body.String(), reset) {
 		t.Errorf("broken body: %d %s", w.Code, w.Body)
 	}
 	if taken := h.bodies.taken.Load(); taken != 0 {
@@ -196,9 +204,10 @@ var _ http.Handler = (*Handler)(nil)
 
 func FuzzHandler(f *testing.F) {
 	for _, seed := range []string{goodReview, "", "{}", strings.Replace(goodReview, `{"name":"web"}`,
-		`{"name":"a","env":[{"name":"X"}],"resources":{"limits":{"sgx.intel.com/epc":1}},"volumeMounts":[{"mountPath":"/web-uid"}]}`, 1),
-		strings.Replace(goodReview, `"labels"`, `"annotations":{"marblerun/sgx-epc":"1Gi","marblerun/attestation":"out-of-process",`+
-			`"marblerun/uuid":"stable"},"name":"web-0","labels"`, 1)} {
+		`{"name":"a","env":[{"name":"X"}],"resources":{"limits":{"sgx.intel.com/epc":1}},`+
+			`"volumeMounts":[{"mountPath":"/web-uid"}]}`, 1),
+		strings.Replace(goodReview, `"labels"`, `"annotations":{"marblerun/sgx-epc":"1Gi",`+
+			`"marblerun/attestation":"out-of-process","marblerun/uuid":"stable"},"name":"web-0","labels"`, 1)} {
 		f.Add([]byte(seed))
 	}
 	h := newHandler(f, Config{})

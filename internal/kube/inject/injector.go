@@ -75,7 +75,8 @@ func (in *Injector) inject(r Request, p *pod, w wishes, warnings []string) Decis
 	change := &change{in: in, pod: p, wishes: w, namespace: r.Namespace, volumes: newVolumes(r.UID, p, w)}
 	touched := change.containers()
 	if len(touched) == 0 {
-		warnings = append(warnings, fmt.Sprintf("label %s: there is no container %.80q, so none was changed", LabelContainer, w.only))
+		warnings = append(warnings,
+			fmt.Sprintf("label %s: there is no container %.80q, so none was changed", LabelContainer, w.only))
 	}
 	change.tolerate()
 	change.annotate()

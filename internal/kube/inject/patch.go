@@ -20,8 +20,8 @@ type patch []Op
 
 func (p *patch) add(path string, value any) { *p = append(*p, Op{"add", path, value}) }
 
-// appendTo appends items to the list at path that has so many items already. An absent, null or empty list is written whole,
-// because there is no end of an absent list to append to.
+// appendTo appends items to the list at path that has so many items already. An absent, null or empty list is written
+// whole, because there is no end of an absent list to append to.
 func appendTo[T any](p *patch, path string, already int, items []T) {
 	switch {
 	case len(items) == 0:

@@ -103,7 +103,8 @@ func (p *pod) readSpec(spec object) (err error) {
 	}
 	for i, o := range tolerations {
 		var t toleration
-		if err := errors.Join(o.read("key", &t.key), o.read("operator", &t.operator), o.read("effect", &t.effect)); err != nil {
+		err := errors.Join(o.read("key", &t.key), o.read("operator", &t.operator), o.read("effect", &t.effect))
+		if err != nil {
 			return fmt.Errorf("tolerations[%d]: %w", i, err)
 		}
 		p.tolerations = append(p.tolerations, t)

@@ -43,7 +43,8 @@ func checkAnswer(t testing.TB, h *Handler, body, reply []byte) {
 		}
 		t.Fatalf("the patch does not apply: %v\n%s\n%s", err, object, a.Response.Patch)
 	}
-	if again, err := h.injector.Review(Request{UID: "another", Namespace: "ns", Object: patched}); err == nil && again.Patch != nil {
+	again, err := h.injector.Review(Request{UID: "another", Namespace: "ns", Object: patched})
+	if err == nil && again.Patch != nil {
 		t.Fatalf("the second patch is not empty: %s\n%s", encode(t, again.Patch), patched)
 	}
 }
@@ -164,8 +165,8 @@ func TestProperties(t *testing.T) {
 	})
 }
 
-// lostIn returns where something of old is not in new. Lists may have grown at their end; null and empty are the same. The
-// annotation marblerun/uuid is the one value that may change.
+// lostIn returns where something of old is not in new. Lists may have grown at their end; null and empty are the same.
+// The annotation marblerun/uuid is the one value that may change.
 func lostIn(old, new any, at string) string {
 	switch o := old.(type) {
 	case nil:
@@ -196,8 +197,8 @@ func lostIn(old, new any, at string) string {
 	return ""
 }
 
-// checkReferences checks what the API server would refuse: mounts of no volume, a path mounted twice, names used twice, and
-// what makes the whole useless: a touched container without its variables.
+// checkReferences checks what the API server would refuse: mounts of no volume, a path mounted twice, names used twice,
+// and what makes the whole useless: a touched container without its variables.
 func checkReferences(t *rapid.T, pod []byte) {
 	type named struct{ Name, MountPath string }
 	var p struct {

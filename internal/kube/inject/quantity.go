@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// quantity is a positive whole amount in the notation of Kubernetes: an integer or decimal number with one of the suffixes
-// Ki Mi Gi Ti Pi Ei k M G T P E, or none.
+// quantity is a positive whole amount in the notation of Kubernetes: an integer or decimal number with one of the
+// suffixes Ki Mi Gi Ti Pi Ei k M G T P E, or none.
 type quantity struct {
 	// text is as it was written.
 	text   string

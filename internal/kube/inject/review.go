@@ -9,8 +9,8 @@ import (
 	"fmt"
 )
 
-// The versions of AdmissionReview that are understood. Both have the fields that are used here; the answer has the version of
-// the question.
+// The versions of AdmissionReview that are understood. Both have the fields that are used here; the answer has the
+// version of the question.
 const (
 	reviewV1      = "admission.k8s.io/v1"
 	reviewV1beta1 = "admission.k8s.io/v1beta1"

@@ -17,7 +17,8 @@ type wantedVolume struct {
 	definition    any
 }
 
-// newVolumes prepares the volumes of a Pod. A volume that an earlier invocation, the user or Intel's webhook made is used again.
+// newVolumes prepares the volumes of a Pod. A volume that an earlier invocation, the user or Intel's webhook made is
+// used again.
 func newVolumes(requestUID string, p *pod, w wishes) volumes {
 	uuid := wantedVolume{name: uuidFile + "-" + volumeSuffix(requestUID)}
 	if i := slices.IndexFunc(p.volumes, func(v volume) bool { return v.uuidField == w.uuidField }); i >= 0 {
@@ -64,7 +65,8 @@ func uuidVolume(name, field string) any {
 	}{name, downwardAPI{[]item{{uuidFile, fieldRef{field}}}}}
 }
 
-// aesmSocket is the folder of the service on the node, or shared with a sidecar that runs it, as Intel's webhook has it.
+// aesmSocket is the folder of the service on the node, or shared with a sidecar that runs it, as Intel's webhook has
+// it.
 func aesmSocket(sidecar bool) any {
 	if sidecar {
 		return map[string]any{"name": aesmVolume, "emptyDir": map[string]any{"medium": "Memory"}}

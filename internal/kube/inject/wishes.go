@@ -21,7 +21,8 @@ const (
 	AnnotationAttestation = "marblerun/attestation"
 	AnnotationUUID        = "marblerun/uuid"
 
-	// annotationQuoteProvider is that of Intel's device plugin; quoteProviderAESM its value for out-of-process attestation.
+	// annotationQuoteProvider is that of Intel's device plugin; quoteProviderAESM its value for out-of-process
+	// attestation.
 	annotationQuoteProvider = "sgx.intel.com/quote-provider"
 	quoteProviderAESM       = "aesmd"
 )
@@ -78,7 +79,8 @@ func appendText(list []string, text string) []string {
 	return append(list, text)
 }
 
-// dnsName makes a DNS label of a label value, which may also have dots and underscores: no Service can have such a name.
+// dnsName makes a DNS label of a label value, which may also have dots and underscores: no Service can have such a
+// name.
 func dnsName(marbleType string) (name, warning string) {
 	name = strings.NewReplacer(".", "-", "_", "-").Replace(strings.ToLower(marbleType))
 	if name != strings.ToLower(marbleType) {
@@ -123,7 +125,8 @@ func readAttestation(p *pod, w *wishes) (warning, refusal string) {
 	case "out-of-process":
 		w.aesm = true
 	default:
-		return "", fmt.Sprintf("Invalid [%s] annotation %.80q: want in-process or out-of-process", AnnotationAttestation, ours)
+		return "", fmt.Sprintf("Invalid [%s] annotation %.80q: want in-process or out-of-process",
+			AnnotationAttestation, ours)
 	}
 	if provider != "" && w.aesm != (provider == quoteProviderAESM) {
 		warning = fmt.Sprintf("annotations %s and %s: %.80q contradict each other; the latter is left as it is",
@@ -150,8 +153,8 @@ func readUUID(p *pod, namespace string, w *wishes) (warning, refusal string) {
 	return "", ""
 }
 
-// stableUUID is a UUID of version 8 (RFC 9562 §5.8): the first 16 bytes of SHA-256 over the label and the three names, which
-// have no slash.
+// stableUUID is a UUID of version 8 (RFC 9562 §5.8): the first 16 bytes of SHA-256 over the label and the three names,
+// which have no slash.
 func stableUUID(namespace, name, marbleType string) string {
 	sum := sha256.Sum256([]byte("marblerun stable uuid v1/" + namespace + "/" + name + "/" + marbleType))
 	sum[6] = sum[6]&0x0f | 0x80

@@ -31,7 +31,8 @@ func newFiles(t *testing.T) *files {
 }
 
 func (f *files) config() FilesConfig {
-	return FilesConfig{Cert: f.cert, Key: f.key, Now: time.Now, Log: slog.New(slog.NewTextHandler(&f.log, nil)), Observer: &f.seen}
+	log := slog.New(slog.NewTextHandler(&f.log, nil))
+	return FilesConfig{Cert: f.cert, Key: f.key, Now: time.Now, Log: log, Observer: &f.seen}
 }
 
 // put writes a new pair for the name, valid for life from now.
@@ -60,7 +61,8 @@ func (f *files) write(t *testing.T, path string, data []byte) {
 
 func TestFilesMustBeGoodAtTheStart(t *testing.T) {
 	f := newFiles(t)
-	if _, err := NewFiles(f.config()); err == nil || !strings.Contains(err.Error(), f.cert) || !strings.Contains(err.Error(), f.key) {
+	_, err := NewFiles(f.config())
+	if err == nil || !strings.Contains(err.Error(), f.cert) || !strings.Contains(err.Error(), f.key) {
 		t.Errorf("missing files: %v", err)
 	}
 	f.put(t, "a", time.Hour)

@@ -93,8 +93,8 @@ func (m *Managed) Run(ctx context.Context) {
 	}
 }
 
-// Sync brings CA, webhook configuration and serving certificate to where they should be now. When it fails, the certificate
-// is still renewed as long as the last known CA is valid.
+// Sync brings CA, webhook configuration and serving certificate to where they should be now. When it fails, the
+// certificate is still renewed as long as the last known CA is valid.
 func (m *Managed) Sync(ctx context.Context) error {
 	err := kubeapi.ErrConflict
 	for try := 0; try < attempts && errors.Is(err, kubeapi.ErrConflict); try++ {
@@ -103,8 +103,8 @@ func (m *Managed) Sync(ctx context.Context) error {
 	return errors.Join(err, m.renew())
 }
 
-// agree brings Secret and webhook configuration in step. The configuration is read before the Secret, and changed only if it
-// has not changed since: so a bundle never goes back behind what another replica wrote.
+// agree brings Secret and webhook configuration in step. The configuration is read before the Secret, and changed only
+// if it has not changed since: so a bundle never goes back behind what another replica wrote.
 func (m *Managed) agree(ctx context.Context) error {
 	hooks, err := m.cfg.Cluster.Webhooks(ctx, m.cfg.Webhooks)
 	absent := errors.Is(err, kubeapi.ErrNotFound)
@@ -134,8 +134,8 @@ func (m *Managed) agree(ctx context.Context) error {
 // complain tells once that nobody calls this injector.
 func (m *Managed) complain(unused bool) {
 	if unused && !m.unused {
-		m.cfg.Log.Warn("No webhook calls this injector yet: there is no such webhook configuration, or none of its webhooks names "+
-			"the Service", "configuration", m.cfg.Webhooks, "service", m.cfg.Namespace+"/"+m.cfg.Service)
+		m.cfg.Log.Warn("No webhook calls this injector yet: there is no such webhook configuration, or none of its "+
+			"webhooks names the Service", "configuration", m.cfg.Webhooks, "service", m.cfg.Namespace+"/"+m.cfg.Service)
 	}
 	m.unused = unused
 }
@@ -186,8 +186,8 @@ func (m *Managed) hint(err error) string {
 	if !errors.Is(err, kubeapi.ErrForbidden) {
 		return ""
 	}
-	return fmt.Sprintf(" (the service account needs get and patch on the Secret %s/%s and on the MutatingWebhookConfiguration %s)",
-		m.cfg.Namespace, m.cfg.Secret, m.cfg.Webhooks)
+	return fmt.Sprintf(" (the service account needs get and patch on the Secret %s/%s and on the "+
+		"MutatingWebhookConfiguration %s)", m.cfg.Namespace, m.cfg.Secret, m.cfg.Webhooks)
 }
 
 // renew makes another serving certificate if there is none, if 2/3 of its life are over, or if another CA signs now.
@@ -207,6 +207,7 @@ func (m *Managed) renew() error {
 	}
 	m.current.Store(c)
 	m.cfg.Observer.Certificate(c.Leaf.NotAfter, m.signer.cert.NotAfter)
-	m.cfg.Log.Info("New serving certificate", "names", names, "notAfter", c.Leaf.NotAfter, "ca", m.signer.cert.Subject.CommonName)
+	m.cfg.Log.Info("New serving certificate", "names", names, "notAfter", c.Leaf.NotAfter,
+		"ca", m.signer.cert.Subject.CommonName)
 	return nil
 }

@@ -70,12 +70,13 @@ func (s store) bundle() []byte {
 	return joinPEM(append(certs, s.previous...))
 }
 
-// step returns what the store should be now, and what happened in words; "" if nothing. trusted tells whether the API server
-// trusts a CA already.
+// step returns what the store should be now, and what happened in words; "" if nothing. trusted tells whether the API
+// server trusts a CA already.
 //
-// After 2/3 of the CA's life the next one is made and trusted beside it; after 5/6, if it is trusted, it signs. The old one
-// is trusted until it expires, and so are all certificates that it signed.
-func (s store) step(now time.Time, life time.Duration, trusted func(*x509.Certificate) bool) (_ store, what string, err error) {
+// After 2/3 of the CA's life the next one is made and trusted beside it; after 5/6, if it is trusted, it signs. The old
+// one is trusted until it expires, and so are all certificates that it signed.
+func (s store) step(now time.Time, life time.Duration, trusted func(*x509.Certificate) bool,
+) (_ store, what string, err error) {
 	if s.next != nil && now.After(s.next.cert.NotAfter) {
 		s.next = nil
 	}

@@ -2,15 +2,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package kubeapi is a small client of the Kubernetes API server: it reads and changes one Secret and one
-// MutatingWebhookConfiguration, which is all that the injector needs to look after its certificate. A client library for all of
-// Kubernetes would be larger than the rest of the program.
+// MutatingWebhookConfiguration, which is all that the injector needs to look after its certificate. A client library
+// for all of Kubernetes would be larger than the rest of the program.
 //
 // Invariants:
 //
-//   - Every change names the resource version that it is based on, so a change by somebody else in between is never overwritten:
-//     the API server answers ErrConflict, and the caller reads again.
-//   - Answers are bounded, requests have a deadline, redirects are not followed. The token goes to the API server only, and
-//     into no error.
+//   - Every change names the resource version that it is based on, so a change by somebody else in between is never
+//     overwritten: the API server answers ErrConflict, and the caller reads again.
+//   - Answers are bounded, requests have a deadline, redirects are not followed. The token goes to the API server only,
+//     and into no error.
 package kubeapi
 
 import (
@@ -57,8 +57,8 @@ type Client struct {
 	token func() (string, error)
 }
 
-// New returns a client of the API server at base, e.g. https://10.0.0.1:443. token is asked at every request, because tokens
-// of service accounts are replaced about once an hour.
+// New returns a client of the API server at base, e.g. https://10.0.0.1:443. token is asked at every request, because
+// tokens of service accounts are replaced about once an hour.
 func New(base string, transport http.RoundTripper, token func() (string, error)) *Client {
 	return &Client{base: strings.TrimSuffix(base, "/"), token: token, http: http.Client{
 		Transport: transport, Timeout: timeout,

@@ -79,7 +79,7 @@ func TestWebhooks(t *testing.T) {
 	if err := c.PatchCABundle(ctx, "config", hooks.Version, []int{1}, []byte("rubbish")); err == nil {
 		t.Error("an invalid bundle was accepted")
 	}
-	bundle := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: apiServer(t, http.NotFoundHandler()).Certificate().Raw})
+	bundle := []byte(anotherCA(t))
 	if err := c.PatchCABundle(ctx, "config", hooks.Version, []int{1}, bundle); err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +113,8 @@ func TestRefusals(t *testing.T) {
 		{"redirect", answer(302, ``), nil, "HTTP 302"},
 		{"too large", answer(200, strings.Repeat(" ", 5<<20)), nil, "larger than 4 MiB"},
 		{"garbage", answer(200, `[]`), nil, "reading the answer"},
-		{"unreachable", roundTripper(func(*http.Request) (*http.Response, error) { return nil, net.ErrClosed }), net.ErrClosed, "use of closed"},
+		{"unreachable", roundTripper(func(*http.Request) (*http.Response, error) { return nil, net.ErrClosed }),
+			net.ErrClosed, "use of closed"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := kubeapi.New("https://cluster", c.transport, token).Secret(t.Context(), "ns", "ca")
@@ -185,7 +186,8 @@ func TestInCluster(t *testing.T) {
 	if _, _, err := kubeapi.InCluster(func(string) string { return "" }, folder); err == nil {
 		t.Error("no error outside of a cluster")
 	}
-	if _, _, err := kubeapi.InCluster(getenv, folder); err == nil || !strings.Contains(err.Error(), "automountServiceAccountToken") {
+	_, _, err = kubeapi.InCluster(getenv, folder)
+	if err == nil || !strings.Contains(err.Error(), "automountServiceAccountToken") {
 		t.Errorf("without a service account: %v", err)
 	}
 	write("namespace", "marblerun")

@@ -66,7 +66,8 @@ func (c *Client) CreateSecret(ctx context.Context, namespace, name string, data 
 	maps.DeleteFunc(data, func(_ string, value []byte) bool { return value == nil })
 	return c.call(ctx, http.MethodPost, secretsPath(namespace)+managed, typeJSON, secretObject{
 		APIVersion: "v1", Kind: "Secret", Data: data,
-		Metadata: metadata{Name: name, Namespace: namespace, Labels: map[string]string{"app.kubernetes.io/part-of": "marblerun"}},
+		Metadata: metadata{Name: name, Namespace: namespace,
+			Labels: map[string]string{"app.kubernetes.io/part-of": "marblerun"}},
 	}, nil)
 }
 

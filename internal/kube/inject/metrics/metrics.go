@@ -1,8 +1,8 @@
 // Copyright The Marblerun Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package metrics counts what the injector does and shows it to Prometheus, in the text exposition format 0.0.4. All metric
-// names of the injector live here; docs/reference/injector.md lists them.
+// Package metrics counts what the injector does and shows it to Prometheus, in the text exposition format 0.0.4. All
+// metric names of the injector live here; docs/reference/injector.md lists them.
 //
 // Invariant: labels are bounded. They are outcomes and results, never something that a Pod or a stranger chose.
 package metrics
@@ -72,8 +72,8 @@ func (m *Metrics) HandshakeFailed() {
 	m.failedHandshakes++
 }
 
-// Certificate tells that another serving certificate is in use, and when it expires. ca is when its own CA does; zero if the
-// CA is somebody else's.
+// Certificate tells that another serving certificate is in use, and when it expires. ca is when its own CA does; zero
+// if the CA is somebody else's.
 func (m *Metrics) Certificate(notAfter, ca time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -120,10 +120,10 @@ func (m *Metrics) text() []byte {
 	t.head("marble_injector_tls_handshakes_failed_total", "counter", "TLS handshakes that did not succeed.")
 	t.line("marble_injector_tls_handshakes_failed_total", "", strconv.FormatUint(m.failedHandshakes, 10))
 	t.head("marble_injector_certificate_updates_total", "counter",
-		"Serving certificates taken into use (ok), and failures to look after them (failed).")
+		"Serving certificates taken into use, or not.")
 	t.counts("marble_injector_certificate_updates_total", "result", m.certificates)
 	t.head("marble_injector_certificate_not_after_seconds", "gauge",
-		"When the serving certificate and the injector's own CA expire, in seconds since 1970.")
+		"When certificates expire, in seconds since 1970.")
 	expiry := map[string]uint64{}
 	for which, at := range m.notAfter {
 		expiry[which] = uint64(max(at.Unix(), 0))

@@ -1,8 +1,8 @@
 // Copyright The Marblerun Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package patchtest applies JSON patches (RFC 6902) in tests, as the API server does: operations add, replace, remove and
-// test. Whatever RFC 6902 calls an error is one.
+// Package patchtest applies JSON patches (RFC 6902) in tests, as the API server does: operations add, replace, remove
+// and test. Whatever RFC 6902 calls an error is one.
 package patchtest
 
 import (

@@ -47,15 +47,18 @@ func readConfig(args []string, getenv func(string) string, out io.Writer) (confi
 	f.StringVar(&c.inject.Resource, "sgxResource", inject.IntelEPC, "extended resource of the SGX device plugin")
 	f.StringVar(&c.inject.Quantity, "sgxQuantity", "",
 		"amount of the SGX resource per container (default 10Mi for "+inject.IntelEPC+", else 10)")
-	f.StringVar(&c.certFile, "tlsCertFile", "/etc/webhook/certs/tls.crt", "serving certificate (PEM), read again when it changes")
+	f.StringVar(&c.certFile, "tlsCertFile", "/etc/webhook/certs/tls.crt",
+		"serving certificate (PEM), read again when it changes")
 	f.StringVar(&c.keyFile, "tlsKeyFile", "/etc/webhook/certs/tls.key", "its key (PEM)")
 	f.StringVar(&c.managed.secret, "caSecret", "",
 		"look after the serving certificate with a CA kept in this Secret, instead of the files")
 	f.StringVar(&c.managed.webhooks, "webhookConfig", "",
 		"MutatingWebhookConfiguration whose caBundle is kept in step (default marble-injector-<namespace>)")
 	f.StringVar(&c.managed.service, "service", "marble-injector", "Service by which the API server calls the webhook")
-	f.StringVar(&c.managed.namespace, "namespace", "", "namespace of Secret and Service (default that of the service account)")
-	f.DurationVar(&c.managed.servingLife, "certLife", 30*24*time.Hour, "life of a serving certificate, replaced after 2/3 of it")
+	f.StringVar(&c.managed.namespace, "namespace", "",
+		"namespace of Secret and Service (default that of the service account)")
+	f.DurationVar(&c.managed.servingLife, "certLife", 30*24*time.Hour,
+		"life of a serving certificate, replaced after 2/3 of it")
 	f.DurationVar(&c.managed.caLife, "caLife", 365*24*time.Hour, "life of the CA, replaced after 5/6 of it")
 	f.StringVar(&c.listen, "listen", ":8443", "address of the webhook")
 	f.StringVar(&c.metrics, "metricsAddr", "", "address of /metrics, plain HTTP (default off)")

@@ -1,16 +1,16 @@
 // Copyright The Marblerun Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package program is marble-injector as a whole: flags and environment, the serving certificate, listening, stopping. The
-// deciding is done in package inject.
+// Package program is marble-injector as a whole: flags and environment, the serving certificate, listening, stopping.
+// The deciding is done in package inject.
 //
 // Invariants:
 //
-//   - What is wrong from the start, flags or files, ends the program at once with the reason as its last log line. What goes
-//     wrong later is logged and counted, and the program goes on with what it has.
+//   - What is wrong from the start, flags or files, ends the program at once with the reason as its last log line. What
+//     goes wrong later is logged and counted, and the program goes on with what it has.
 //   - Connections, handshakes, headers, bodies and answers are bounded in number, size and time.
-//   - After the context has ended, requests are still accepted for a while, because the Service keeps sending them until all
-//     nodes know better; then what is in work is finished.
+//   - After the context has ended, requests are still accepted for a while, because the Service keeps sending them
+//     until all nodes know better; then what is in work is finished.
 package program
 
 import (

@@ -1,19 +1,15 @@
 // Copyright The Marblerun Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package apitest is a small Kubernetes API server for tests: it keeps objects and their resource versions, and treats reads,
-// creations and patches as the real one does, optimistic concurrency and refusals included.
+// Package apitest is a small Kubernetes API server for tests: it keeps objects and their resource versions, and treats
+// reads, creations and patches as the real one does, optimistic concurrency and refusals included.
 package apitest
 
 import (
-	"bytes"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"net/http/httptest"
 	"path"
@@ -37,8 +33,8 @@ type object = map[string]any
 
 // Server is an http.Handler, and a RoundTripper that needs no network.
 type Server struct {
-	// Forbid says what the client lacks permission for; nil for nothing. Before runs before each request is looked at, without
-	// locks, so that a test can come in between. Set them before use.
+	// Forbid says what the client lacks permission for; nil for nothing. Before runs before each request is looked at,
+	// without locks, so that a test can come in between. Set them before use.
 	Forbid func(method, path string) bool
 	Before func(method, path string)
 
@@ -229,82 +225,4 @@ func (s *Server) store(at string, o object) {
 	}
 	metadata["resourceVersion"] = strconv.Itoa(s.version)
 	s.objects[at] = o
-}
-
-// invalid says what validation finds in a Secret or webhook configuration.
-func invalid(o object) string {
-	data, _ := o["data"].(object)
-	for key, value := range data {
-		text, ok := value.(string)
-		if _, err := base64.StdEncoding.DecodeString(text); !ok || err != nil {
-			return "data." + key + " is not base64"
-		}
-	}
-	hooks, _ := o["webhooks"].([]any)
-	for _, hook := range hooks {
-		config, _ := hook.(object)["clientConfig"].(object)
-		text, present := config["caBundle"].(string)
-		bundle, _ := base64.StdEncoding.DecodeString(text)
-		if present && !isBundle(bundle) {
-			return "clientConfig.caBundle: unable to load root certificates"
-		}
-	}
-	return ""
-}
-
-func isBundle(bundle []byte) bool {
-	n := 0
-	for {
-		block, rest := pem.Decode(bundle)
-		if block == nil {
-			return n > 0 && len(bytes.TrimSpace(rest)) == 0
-		}
-		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
-			return false
-		}
-		n, bundle = n+1, rest
-	}
-}
-
-// merge applies a merge patch (RFC 7386).
-func merge(old any, patch any) any {
-	members, ok := patch.(object)
-	if !ok {
-		return patch
-	}
-	result, ok := old.(object)
-	if !ok {
-		result = object{}
-	}
-	for key, value := range members {
-		if value == nil {
-			delete(result, key)
-		} else {
-			result[key] = merge(result[key], value)
-		}
-	}
-	return result
-}
-
-func versionOf(o object) any {
-	metadata, _ := o["metadata"].(object)
-	return metadata["resourceVersion"]
-}
-
-func copyOf(o object) object {
-	encoded, err := json.Marshal(o)
-	c := object{}
-	if err != nil || json.Unmarshal(encoded, &c) != nil {
-		return maps.Clone(o)
-	}
-	return c
-}
-
-func reply(w http.ResponseWriter, code int, v any) {
-	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(v) // to a client that may have gone
-}
-
-func refuse(w http.ResponseWriter, code int, reason, message string) {
-	reply(w, code, object{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "message": message, "code": code})
 }
