@@ -1,7 +1,8 @@
 // Copyright The Marblerun Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Command marble-injector is the Kubernetes admission webhook that makes Marbles of Pods. See docs/reference/injector.md.
+// Command marble-injector is the Kubernetes admission webhook that makes Marbles of Pods. See
+// docs/reference/injector.md.
 package main
 
 import (
