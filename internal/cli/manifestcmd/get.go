@@ -46,7 +46,7 @@ func (a *commands) manifestGet(cmd *cobra.Command, endpoint string, f manifestGe
 	if err != nil {
 		return err
 	}
-	a.Note("Successfully verified Coordinator, now requesting manifest")
+	a.NoteVerified("requesting manifest")
 	m, err := client.ManifestGet(cmd.Context())
 	if err != nil {
 		return fmt.Errorf("getting manifest: %w", err)

@@ -46,7 +46,7 @@ func (a *commands) manifestLog(cmd *cobra.Command, endpoint string, output conso
 	if err != nil {
 		return err
 	}
-	a.Note("Successfully verified Coordinator, now requesting update log")
+	a.NoteVerified("requesting update log")
 	log, err := client.ManifestLog(cmd.Context())
 	if err != nil {
 		return fmt.Errorf("retrieving update log: %w", err)

@@ -103,6 +103,15 @@ func (s *Session) Connect(
 	return client, chain, s.saveQuote(coordinator.Quote)
 }
 
+// NoteVerified says to stderr what comes next, and whether the Coordinator was verified.
+func (s *Session) NoteVerified(next string) {
+	if s.Insecure {
+		s.Note("Coordinator not verified (--insecure), now %s", next)
+		return
+	}
+	s.Note("Successfully verified Coordinator, now %s", next)
+}
+
 // watchInsecure warns if an unverified Coordinator is not the one that --insecure met before.
 func (s *Session) watchInsecure(endpoint string, chain trust.Chain) {
 	if !s.Insecure {
