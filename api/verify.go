@@ -164,7 +164,7 @@ func nextCertificate(data []byte) (*x509.Certificate, []byte, error) {
 // verify checks the quote and leaves claims and notes in k.
 func (k *Coordinator) verify(ctx context.Context, o VerifyOptions) error {
 	if len(k.Quote) == 0 {
-		return WithHint(ErrNoQuote, "It may run in simulation, where only --insecure (InsecureSkipVerify) works.")
+		return WithHint(ErrNoQuote, "It may run in simulation, which only VerifyOptions.InsecureSkipVerify accepts, in code.")
 	}
 	claims, err := o.Verifier.Verify(ctx, k.Quote)
 	if err == nil && claims == nil {

@@ -92,6 +92,9 @@ func (s *Session) Connect(
 	ctx context.Context, endpoint string, options api.VerifyOptions, user *tls.Certificate,
 ) (*api.Client, trust.Chain, error) {
 	client, coordinator, err := api.Connect(ctx, endpoint, options, api.Options{ClientCertificate: user})
+	if errors.Is(err, api.ErrNoQuote) {
+		err = api.WithHint(err, "It may run in simulation, which only --insecure accepts.")
+	}
 	if err != nil {
 		return nil, trust.Chain{}, err
 	}
