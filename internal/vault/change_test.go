@@ -98,7 +98,8 @@ func TestRecoveryOfOlderStateStartsAnEpoch(t *testing.T) {
 	must(t, v.Close(t.Context()))
 	disk.Put("d/sealed_key", key)
 	v, boot = mustOpen(t, config(disk), Sealed)
-	want = "sealed_key is older than sealed_data: it is of epoch 1, sealed_data of epoch 2"
+	want = "sealed_key is older than sealed_data: it is of epoch 1, sealed_data of epoch 2; " +
+		"between them the recovery keys were changed, or the state was recovered"
 	if !strings.Contains(boot.Reason, want) {
 		t.Errorf("reason %q", boot.Reason)
 	}

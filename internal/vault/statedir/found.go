@@ -107,7 +107,7 @@ func (f *Found) Entry() (entry seal.EpochKeys, reason string) {
 		return f.Stored[i], ""
 	}
 	data, key := f.Header.Number, f.NewestEpoch(0)
-	const between = "the recovery keys were changed between them"
+	const between = "between them the recovery keys were changed, or the state was recovered"
 	switch {
 	case key == 0:
 		return entry, fmt.Sprintf("sealed_key belongs to another journal (%s, not %s)", f.KeyID, f.ID)
