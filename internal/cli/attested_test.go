@@ -142,6 +142,9 @@ func TestManifestVerify(t *testing.T) {
 					t.Errorf("stderr lacks %q:\n%s", want, stderr)
 				}
 			}
+			if n := strings.Count(stderr, "Warning: the verification"); n != 1 {
+				t.Errorf("%d warnings of the verifier:\n%s", n, stderr)
+			}
 			if info, err := os.Stat(saved); err != nil || info.Size() < 1000 || info.Mode().Perm() != 0o600 {
 				t.Errorf("the quote was not saved: %v %v", info, err)
 			}

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -78,12 +80,29 @@ func (s *Session) NewVerifier(v Verification) (api.Verifier, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, note := range made.Notes() {
-		if !v.Trial {
-			s.Warn("the verification %s", note)
-		}
+	if !v.Trial {
+		s.warnOfTrust(made.Notes(), v.SoftwareRoot)
 	}
 	return &hinting{made}, nil
+}
+
+// warnOfTrust says what weakens a verifier, and names the file of several software roots in place of each root.
+func (s *Session) warnOfTrust(notes []string, softwareRoot string) {
+	isRoot := func(note string) bool { return strings.HasPrefix(note, "trusts a software TEE") }
+	roots := 0
+	for _, note := range notes {
+		if isRoot(note) {
+			roots++
+		}
+	}
+	if roots > 1 {
+		notes = slices.DeleteFunc(notes, isRoot)
+		s.Warn("the verification trusts a software TEE (%d roots in %s): no hardware protects evidence under them",
+			roots, softwareRoot)
+	}
+	for _, note := range notes {
+		s.Warn("the verification %s", note)
+	}
 }
 
 // source is the bundle, or else nothing but what the caller has, or else the bundles that were imported and then the
