@@ -6,6 +6,7 @@ package manifestcmd
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -13,8 +14,10 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/marblerun/marblerun/api"
 	"github.com/marblerun/marblerun/api/wire"
 	"github.com/marblerun/marblerun/internal/cli/console"
+	"github.com/marblerun/marblerun/manifest/diff/effect"
 )
 
 // addRecoveryData adds --recoverydata, which the help of MarbleRun 1.x also calls --recovery-data.
@@ -63,13 +66,20 @@ func (a *commands) deliverRecoveryData(secrets map[string][]byte, file string) e
 
 func (a *commands) recoverySecretsCmd() *cobra.Command {
 	var output console.Target
+	var name string
 	cmd := &cobra.Command{
 		Use:   "recovery-secrets <IP:PORT>",
 		Short: "Retrieve the recovery data again",
 		Long: "Retrieve the encrypted recovery secrets that 'manifest set', or the update that changed the recovery keys,\n" +
-			"returned. Each can be decrypted by the holder of its recovery key only.",
+			"returned. Each can be decrypted by the holder of its recovery key only. With --name NAME -o FILE the file gets\n" +
+			"one of them, still encrypted, in the raw bytes that 'marblerun recover' takes.",
+		Example: "marblerun manifest recovery-secrets $MARBLERUN -o recovery-data.json\n" +
+			"marblerun manifest recovery-secrets $MARBLERUN --name alice -o alice.secret",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("name") && output.File() == "" {
+				return errors.New("--name needs --output FILE: the secret is raw bytes")
+			}
 			client, err := a.Trusted(cmd.Context(), args[0], nil)
 			if err != nil {
 				return err
@@ -77,6 +87,9 @@ func (a *commands) recoverySecretsCmd() *cobra.Command {
 			secrets, err := client.RecoverySecrets(cmd.Context())
 			if err != nil {
 				return fmt.Errorf("retrieving recovery secrets: %w", err)
+			}
+			if cmd.Flags().Changed("name") {
+				return a.saveRecoverySecret(secrets, name, output.File())
 			}
 			data, err := recoveryJSON(secrets)
 			if err != nil {
@@ -93,5 +106,23 @@ func (a *commands) recoverySecretsCmd() *cobra.Command {
 		},
 	}
 	output.Add(cmd, "")
+	cmd.Flags().StringVar(&name, "name", "", "name of a recovery key, whose secret alone is written to the file")
 	return cmd
+}
+
+// saveRecoverySecret writes one encrypted secret as it is.
+func (a *commands) saveRecoverySecret(secrets map[string][]byte, name, file string) error {
+	secret, ok := secrets[name]
+	if !ok {
+		err := fmt.Errorf("there is no recovery key %q", name)
+		if len(secrets) == 0 {
+			return api.WithHint(err, "The manifest has no recovery keys.")
+		}
+		return api.WithHint(err, "The recovery keys are: "+effect.Names(slices.Sorted(maps.Keys(secrets))))
+	}
+	if err := console.SaveSecret(file, secret); err != nil {
+		return fmt.Errorf("saving recovery secret: %w", err)
+	}
+	a.Say("Recovery secret of %s saved to: %s", name, file)
+	return nil
 }
