@@ -112,11 +112,15 @@ func (m *Managed) agree(ctx context.Context) error {
 		return fmt.Errorf("reading the webhook configuration: %w%s", err, m.hint(err))
 	}
 	ours := m.ours(hooks)
-	s, err := m.advance(ctx, func(c *x509.Certificate) bool {
+	trusted := func(c *x509.Certificate) bool {
 		return !slices.ContainsFunc(ours, func(i int) bool { return !holds(hooks.Webhooks[i].CABundle, c) })
-	})
+	}
+	s, err := m.advance(ctx, trusted)
 	if err != nil {
 		return err
+	}
+	if trusted(s.current.cert) {
+		m.signer = s.current // whatever becomes of the bundle below
 	}
 	m.complain(absent || len(ours) == 0)
 	bundle := s.bundle()

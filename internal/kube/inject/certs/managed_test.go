@@ -223,6 +223,12 @@ func TestNoRotationWithoutTrust(t *testing.T) {
 		if m.Certificate().Leaf.CheckSignatureFrom(old) != nil {
 			t.Fatal("serves with a CA that nobody trusts")
 		}
+		if kept, err := readStore(w.api.SecretData("ns", secretName)); err != nil || !kept.current.cert.Equal(old) {
+			t.Fatal("a CA that nobody trusts signs now", err)
+		}
+		fresh := w.replica() // a restart in between is no harm
+		_ = fresh.Sync(t.Context())
+		w.mustTrust(t, fresh)
 	}
 }
 
