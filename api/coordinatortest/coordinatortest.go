@@ -25,7 +25,10 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/x509"
+	"fmt"
 	"log/slog"
+	mathrand "math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -70,7 +73,7 @@ type Coordinator struct {
 func New(t testing.TB, o Options) *Coordinator {
 	t.Helper()
 	c := &Coordinator{
-		ClientAddr: "127.0.0.1:0", MeshAddr: "127.0.0.1:0",
+		ClientAddr: freeAddr(t), MeshAddr: freeAddr(t),
 		t: t, log: o.Log, dir: filepath.Join(t.TempDir(), "state"),
 	}
 	if c.log == nil {
@@ -86,6 +89,25 @@ func New(t testing.TB, o Options) *Coordinator {
 		c.RecoverySecrets = secrets
 	}
 	return c
+}
+
+// freeAddr returns a loopback address whose port lies below the range from which the kernel takes ports for outgoing
+// connections, so that Restart finds it free again.
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	var err error
+	for range 100 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 10_000+mathrand.IntN(20_000))
+		var l net.Listener
+		if l, err = net.Listen("tcp", addr); err == nil {
+			err = l.Close()
+		}
+		if err == nil {
+			return addr
+		}
+	}
+	t.Fatalf("finding a free port: %v", err)
+	return ""
 }
 
 // start binds the addresses of the run before, and serves.

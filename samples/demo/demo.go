@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -83,15 +84,19 @@ func moduleRoot() (string, error) {
 	return "", err
 }
 
-// freeAddr finds a port that was free a moment ago. Names, not numbers: localhost is what the certificates say.
+// freeAddr finds a port that was free a moment ago. Names, not numbers: localhost is what the certificates say. The port
+// lies below the range from which the system takes ports for outgoing connections, so that a process which is killed and
+// started again finds it free.
 func freeAddr() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	var err error
+	for range 100 {
+		addr := fmt.Sprintf("localhost:%d", 10_000+rand.IntN(20_000))
+		var listener net.Listener
+		if listener, err = net.Listen("tcp", addr); err == nil {
+			return addr, listener.Close()
+		}
 	}
-	defer listener.Close()
-	_, port, err := net.SplitHostPort(listener.Addr().String())
-	return "localhost:" + port, err
+	return "", err
 }
 
 // cli runs the marblerun CLI as a person would, and shows the command and what it says.
