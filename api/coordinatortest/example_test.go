@@ -6,27 +6,34 @@
 package coordinatortest_test
 
 import (
-	"fmt"
-	"strings"
 	"testing"
 
 	"github.com/marblerun/marblerun/api/coordinatortest"
 )
 
-// A test of a Marble's program against a real Coordinator.
+const exampleManifest = `{
+	"Packages": {"p": {"UniqueID": "0000000000000000000000000000000000000000000000000000000000000000"}},
+	"Marbles":  {"web": {"Package": "p", "Parameters": {"Env": {"PORT": "8080", "KEY": "{{ hex .Secrets.key }}"}}}},
+	"Secrets":  {"key": {"Type": "symmetric-key", "Size": 128, "Shared": true}}
+}`
+
+// A test of a Marble's program against a real Coordinator. TestExample does the same.
 func Example() {
-	test := func(t *testing.T) {
-		c := coordinatortest.New(t, coordinatortest.Options{Manifest: []byte(`{
-			"Packages": {"p": {"UniqueID": "` + strings.Repeat("00", 32) + `"}},
-			"Marbles":  {"web": {"Package": "p", "Parameters": {"Env": {"PORT": "8080", "KEY": "{{ hex .Secrets.key }}"}}}},
-			"Secrets":  {"key": {"Type": "symmetric-key", "Size": 128, "Shared": true}}
-		}`)})
+	var test = func(t *testing.T) { // in your own code this is the test function
+		c := coordinatortest.New(t, coordinatortest.Options{Manifest: []byte(exampleManifest)})
 		// Either start the program with c.Environment("web"), or look at what it would be given.
 		env := c.Activate("web").Env
-		fmt.Println(string(env["PORT"]), len(env["KEY"]))
+		if string(env["PORT"]) != "8080" || len(env["KEY"]) != 32 {
+			t.Errorf("PORT %s, KEY of %d digits", env["PORT"], len(env["KEY"]))
+		}
 	}
-	// In your own code this is a test function.
-	testing.RunTests(func(string, string) (bool, error) { return true, nil }, []testing.InternalTest{{Name: "web",
-		F: test}})
-	// Output: 8080 32
+	_ = test
+}
+
+func TestExample(t *testing.T) {
+	c := coordinatortest.New(t, coordinatortest.Options{Manifest: []byte(exampleManifest)})
+	env := c.Activate("web").Env
+	if string(env["PORT"]) != "8080" || len(env["KEY"]) != 32 {
+		t.Errorf("PORT %s, KEY of %d digits", env["PORT"], len(env["KEY"]))
+	}
 }
