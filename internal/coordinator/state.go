@@ -121,14 +121,14 @@ func newDeployment(raw, signature []byte) (*deployment, error) {
 		}
 	}
 	for marble := range m.Marbles {
-		d.slow[marble] = needsSlowKeys(m, marble)
+		names, _ := compiled.References(marble)
+		d.slow[marble] = needsSlowKeys(m, names)
 	}
 	return d, nil
 }
 
-// needsSlowKeys tells whether an activation of this type generates RSA keys.
-func needsSlowKeys(m *manifest.Manifest, marble string) bool {
-	names, _ := m.ReferencedSecrets(marble)
+// needsSlowKeys tells whether an activation that uses the named secrets generates RSA keys.
+func needsSlowKeys(m *manifest.Manifest, names []string) bool {
 	return slices.ContainsFunc(names, func(n string) bool {
 		s := m.Secrets[n]
 		return s.Type == manifest.TypeCertRSA && !s.Shared && !s.UserDefined
