@@ -17,21 +17,16 @@ const exampleManifest = `{
 	"Secrets":  {"key": {"Type": "symmetric-key", "Size": 128, "Shared": true}}
 }`
 
-// A test of a Marble's program against a real Coordinator. TestExample does the same.
+// A test of a Marble's program against a real Coordinator.
 func Example() {
-	var test = func(t *testing.T) { // in your own code this is the test function
-		c := coordinatortest.New(t, coordinatortest.Options{Manifest: []byte(exampleManifest)})
-		// Either start the program with c.Environment("web"), or look at what it would be given.
-		env := c.Activate("web").Env
-		if string(env["PORT"]) != "8080" || len(env["KEY"]) != 32 {
-			t.Errorf("PORT %s, KEY of %d digits", env["PORT"], len(env["KEY"]))
-		}
-	}
-	_ = test
+	_ = testWeb // in your own code it is a function TestWeb
 }
 
-func TestExample(t *testing.T) {
+func TestExample(t *testing.T) { testWeb(t) }
+
+func testWeb(t *testing.T) {
 	c := coordinatortest.New(t, coordinatortest.Options{Manifest: []byte(exampleManifest)})
+	// Either start the program with c.Environment("web"), or look at what it would be given.
 	env := c.Activate("web").Env
 	if string(env["PORT"]) != "8080" || len(env["KEY"]) != 32 {
 		t.Errorf("PORT %s, KEY of %d digits", env["PORT"], len(env["KEY"]))
