@@ -296,6 +296,7 @@ func TestStatusCodesInRecovery(t *testing.T) {
 	})
 	equal(t, "GET recover/public-key", s.Get("/api/v2/recover/public-key").Code, 200)
 	equal(t, "GET quote, v1", s.Get("/quote").Code, 200)
+	equal(t, "GET ready (additive)", s.Get("/api/v2/ready").Code, 503)
 	equal(t, "GET status, v1", decode[wire.StatusV1](t, s.Get("/status")).StatusCode, 1)
 	equal(t, "status", status(t, s.Coordinator), 1)
 }

@@ -18,6 +18,9 @@ const (
 	AzureEPC   = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
 	AlibabaEPC = "alibabacloud.com/sgx_epc_MiB"
 
+	// NoResource stands for a cluster without SGX: nothing is asked for, as the scheduler would never find it.
+	NoResource = "none"
+
 	intelEnclave   = "sgx.intel.com/enclave"
 	intelProvision = "sgx.intel.com/provision"
 )
@@ -29,6 +32,7 @@ type Config struct {
 	// ClusterDomain is the DNS domain of the cluster, usually cluster.local.
 	ClusterDomain string
 	// Resource is the extended resource of the SGX device plugin: one of the constants above, or another plugin's.
+	// With NoResource no Pod gets resources or tolerations.
 	Resource string
 	// Quantity is how much of Resource a container gets if it says nothing, as a Kubernetes quantity; "" means 10Mi for
 	// Intel's plugin and 10 for any other. Azure's and Alibaba's plugins count MiB.
@@ -43,6 +47,7 @@ type Injector struct {
 
 // plugin is how one SGX device plugin wants its resources asked for.
 type plugin struct {
+	// It is empty if there is no plugin.
 	key string
 	// quantity is the default amount of key.
 	quantity string
@@ -66,6 +71,8 @@ func New(cfg Config) (*Injector, error) {
 	}
 	p := plugin{key: cfg.Resource, quantity: cfg.Quantity, fromSize: verbatim}
 	switch cfg.Resource {
+	case NoResource:
+		p.key = ""
 	case IntelEPC:
 		p.enclave, p.provision, p.fromSize = intelEnclave, intelProvision, inBytes
 	case AzureEPC, AlibabaEPC:
@@ -93,9 +100,13 @@ func checkDomain(domain string) error {
 
 // An extended resource is a DNS name, a slash and a name of at most 63 characters.
 func checkResource(key string) error {
+	if key == NoResource {
+		return nil
+	}
 	domain, name, found := strings.Cut(key, "/")
 	if !found || len(domain) > 253 || checkDomain(domain) != nil || !isLabelValue(name) {
-		return fmt.Errorf("SGX resource %q: want an extended resource of a device plugin, e.g. %s", key, IntelEPC)
+		return fmt.Errorf("SGX resource %q: want an extended resource of a device plugin, e.g. %s, or %s", key, IntelEPC,
+			NoResource)
 	}
 	return nil
 }

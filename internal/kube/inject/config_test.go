@@ -106,3 +106,17 @@ func TestStableUUIDsDiffer(t *testing.T) {
 		}
 	}
 }
+
+func TestNoResource(t *testing.T) {
+	h := newHandler(t, Config{Resource: NoResource})
+	pod := map[string]any{"apiVersion": "v1", "kind": "Pod",
+		"metadata": map[string]any{"name": "web-0", "labels": map[string]any{LabelType: "web"},
+			"annotations": map[string]any{AnnotationEPC: "32Mi"}},
+		"spec": map[string]any{"containers": []any{map[string]any{"name": "web"}}}}
+	_, patched := ask(t, h, "admission.k8s.io/v1", map[string]any{"uid": "u", "namespace": "ns", "operation": "CREATE", "object": pod})
+	for text, want := range map[string]bool{"EDG_MARBLE_TYPE": true, "sgx": false, "tolerations": false, "resources": false} {
+		if got := strings.Contains(strings.ReplaceAll(string(patched), AnnotationEPC, ""), text); got != want {
+			t.Errorf("%q in the Pod: %t, want %t\n%s", text, got, want, patched)
+		}
+	}
+}

@@ -64,6 +64,7 @@ func (in *Injector) readWishes(p *pod, namespace string) (w wishes, refusals, wa
 	w.dnsName, note = dnsName(marbleType)
 	warnings = appendText(warnings, note)
 	w.resources, note = readResources(p)
+	w.resources = w.resources && in.plugin.key != ""
 	warnings = appendText(warnings, note)
 	refusals = appendText(refusals, in.readEPC(p, &w))
 	note, refusal := readAttestation(p, &w)

@@ -171,6 +171,7 @@ var failures = []row{
 		"bad request: json: cannot unmarshal number 1.5 into Go struct field MonotonicCounterRequest.value of type uint64", ""},
 
 	// Not in the contract.
+	{"not ready", stranger, "GET", "/api/v2/ready", "", 0, "", 503, "error", "not ready to accept marbles: 0: ", ""},
 	{"overload, v1", stranger, "POST", "/manifest", okV1, coordinator.Unavailable, "disk full", 503, "error", "", ""},
 	{"overload, v2", alice, "POST", "/api/v2/secrets", "{}", coordinator.Unavailable, "disk full", 503, "error", "", ""},
 	{"recovery secrets, wrong state", stranger, "GET", "/api/v2/recovery-secrets", "", coordinator.WrongState, wrongState, 500, "error", "", ""},

@@ -43,6 +43,9 @@ func FuzzRequests(f *testing.F) {
 		kinds := map[int]string{
 			200: "success", 400: "fail", 401: "error fail", 403: "error", 404: "error", 405: "error", 410: "error", 500: "error",
 		}
+		if path == v2+"/ready" {
+			kinds[503] = "error"
+		}
 		if w.Code == 400 && !strings.HasPrefix(path, v2) {
 			kinds[400] = "error"
 		}

@@ -11,6 +11,7 @@ import (
 	"strconv"
 
 	"github.com/marblerun/marblerun/api/wire"
+	"github.com/marblerun/marblerun/internal/coordinator"
 )
 
 func (c *call) statusV1() (any, error) {
@@ -21,6 +22,15 @@ func (c *call) statusV1() (any, error) {
 func (c *call) statusV2() (any, error) {
 	s := c.api.cfg.Coordinator.Status()
 	return wire.StatusV2{Code: s.Code, Message: s.Message, Detail: s.Detail, Notes: s.Notes}, nil
+}
+
+// ready is for the probes of Kubernetes, which look at the status code only: Marbles find the Coordinator when it accepts
+// them.
+func (c *call) ready() (any, error) {
+	if s := c.api.cfg.Coordinator.Status(); s.Code != coordinator.StateAcceptingMarbles {
+		return nil, refuse(coordinator.Unavailable, "not ready to accept marbles: %d: %s", s.Code, s.Message)
+	}
+	return c.statusV2()
 }
 
 // quoteV1 ignores a nonce.

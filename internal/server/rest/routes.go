@@ -57,6 +57,7 @@ func (a *API) table() map[string]methods {
 	old("/recover", post, http.StatusGone, (*call).recoverV1)
 
 	now("/status", get, (*call).statusV2)
+	now("/ready", get, (*call).ready)
 	now("/quote", get, (*call).quoteV2)
 	now("/manifest", get, (*call).manifestV2)
 	now("/manifest", post, (*call).setManifestV2)

@@ -39,6 +39,8 @@ var successes = map[string]success{
 	"v2 status, additive": {method: "GET", path: "/api/v2/status",
 		given: &fake{status: coordinator.Status{Code: 1, Message: "m", Detail: "broken chain", Notes: []string{"simulation"}}},
 		data:  `{"code":1,"message":"m","detail":"broken chain","notes":["simulation"]}`},
+	"v2 ready": {method: "GET", path: "/api/v2/ready",
+		given: &fake{status: coordinator.Status{Code: 3, Message: "m"}}, data: `{"code":3,"message":"m"}`},
 
 	"v1 quote":           {method: "GET", path: "/quote", given: &fake{quote: []byte("q")}, data: `{"Cert":"PEM","Quote":"cQ=="}`},
 	"v1 quote, nonce":    {method: "GET", path: "/quote?nonce=!", data: `{"Cert":"PEM","Quote":null}`, asked: []any{""}},
