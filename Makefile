@@ -5,7 +5,7 @@ COMMIT  := $(shell git rev-parse HEAD 2>/dev/null || echo 0000000000000000000000
 LDFLAGS := -s -w -buildid= -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
 
-.PHONY: build demo test bench lint fuzz docs clean help
+.PHONY: build demo test e2e bench lint fuzz docs clean help
 
 help: ## Show the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ demo: ## See it work: attested Marbles, a crash, refusals and why (KEEP=1 leaves
 
 test: ## Run all tests with the race detector
 	@go run ./test/report -- -race -timeout 20m ./...
+
+e2e: ## Test on a real Kubernetes cluster, built and brought up for it (KEEP=1 leaves it; KUBECONFIG names another)
+	@test/e2e/run
 
 bench: ## Measure activations, the verifier and the journal beside the cryptography they need
 	@MARBLERUN_BENCH=$${MARBLERUN_BENCH:-full} go test -count=1 -timeout 60m -v ./test/bench

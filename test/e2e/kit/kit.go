@@ -11,6 +11,7 @@
 //	MARBLERUN_DIST        what `go run ./release` wrote: images, charts
 //	MARBLERUN_E2E_NODE=1  the tests run inside the only node of the project's own cluster, see [Kit.NodeOnly]
 //	MARBLERUN_E2E_LONG=1  also run what takes minutes, see [Kit.Long]
+//	MARBLERUN_E2E_FIGURES a file for what was measured, shown at the end, see [Kit.Figure]
 //	PATH                  has kubectl, helm, marblerun, premain-libos
 //
 // Invariants:
@@ -23,6 +24,8 @@ package kit
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -121,6 +124,24 @@ func (k *Kit) Chart(name string) string {
 // Image is the full name of one of our images, e.g. coordinator or samples/echo-server.
 func (k *Kit) Image(name string) string {
 	return "ghcr.io/marblerun/marblerun/" + name + ":v" + k.Version()
+}
+
+// Figure tells what was measured, also when the test passes. Nothing is asserted about it.
+func (k *Kit) Figure(format string, args ...any) {
+	k.Helper()
+	k.Logf(format, args...)
+	name := os.Getenv("MARBLERUN_E2E_FIGURES")
+	if name == "" {
+		return
+	}
+	f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		k.Fatal(err)
+	}
+	_, err = fmt.Fprintf(f, "  %s: %s\n", k.Name(), fmt.Sprintf(format, args...))
+	if err := errors.Join(err, f.Close()); err != nil {
+		k.Fatal(err)
+	}
 }
 
 // brief is a context for one call, also from a cleanup, when the test's own context has ended.
