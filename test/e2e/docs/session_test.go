@@ -35,7 +35,9 @@ func TestSession(t *testing.T) {
 
 // A failure, also within a pipe or a function, or of an unset variable, ends the session; what follows is not started.
 func TestSessionStops(t *testing.T) {
-	for _, failing := range []string{"false\necho not reached", "false | cat", "f() { false; echo not reached; }; f", "echo $unset"} {
+	for _, failing := range []string{
+		"false\necho not reached", "false | cat", "f() { false; echo not reached; }; f", "echo $unset",
+	} {
 		r := run(t, t.Context(), "echo a", failing, "echo b")
 		if !r[0].Started || r[0].Err != nil {
 			t.Errorf("%q: block 0: %+v", failing, r[0])
