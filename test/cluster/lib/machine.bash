@@ -25,7 +25,7 @@ same_process() {
 }
 
 running() { same_process "$state/node"; }
-running_or_starting() { running || { [ ! -e "$state/node" ] && same_process "$state/starter"; }; }
+starting() { same_process "$state/starter"; } # true also later: the starter lives as long as the node
 
 # node_pid prints the PID, as this machine sees it, of the first process in the node.
 node_pid() { running && cut -d' ' -f1 "$state/node"; }
@@ -87,6 +87,7 @@ start_node() {
 			PROXY_MODE="${MARBLERUN_CLUSTER_PROXY:-nftables}" LIB="$here/lib" \
 			unshare --mount --net --pid --fork --kill-child --uts --ipc --cgroup "$here/lib/node"
 	) >"$state/log/node.log" 2>&1 </dev/null &
+	disown
 	until [ -e "$state/starter" ] || ! kill -0 $! 2>/dev/null; do sleep 0.01; done
 }
 
