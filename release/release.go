@@ -46,8 +46,10 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 	if err != nil {
 		return err
 	}
-	if err := agree(o.root, o.chart); err != nil {
-		return err
+	if o.wants("charts") {
+		if err := agree(o.root, o.chart); err != nil {
+			return err
+		}
 	}
 	work, err := os.MkdirTemp("", "marblerun-release-")
 	if err != nil {

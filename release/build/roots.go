@@ -15,10 +15,10 @@ import (
 	"path/filepath"
 )
 
-// Mozilla's root certificates as the Go project publishes them. Pinned, so that images are reproducible: update both
-// lines together, with "go mod download -json golang.org/x/crypto/x509roots/fallback@latest".
+// RootsModule has Mozilla's root certificates as the Go project publishes them, rootsSum is its sum in go.sum. Pinned, so
+// that images are reproducible: update both together, with "go mod download -json golang.org/x/crypto/x509roots/fallback@latest".
 const (
-	rootsModule = "golang.org/x/crypto/x509roots/fallback@v0.0.0-20261030153154-30a33513ff6d"
+	RootsModule = "golang.org/x/crypto/x509roots/fallback@v0.0.0-20261030153154-30a33513ff6d"
 	rootsSum    = "h1:5NBkmd8MXirajj6AAEpi4HFVJnVkBNPTL1ggYAKqaws="
 )
 
@@ -31,15 +31,15 @@ func Roots(ctx context.Context) ([]byte, error) {
 		return nil, fmt.Errorf("fetching root certificates: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", rootsModule)
+	cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", RootsModule)
 	cmd.Dir = dir
 	out, err := cmd.Output()
 	var module struct{ Dir, Sum, Error string }
 	if jsonErr := json.Unmarshal(out, &module); jsonErr != nil || err != nil {
-		return nil, fmt.Errorf("fetching root certificates: go mod download %s: %v %s", rootsModule, err, module.Error)
+		return nil, fmt.Errorf("fetching root certificates: go mod download %s: %v %s", RootsModule, err, module.Error)
 	}
 	if module.Sum != rootsSum {
-		return nil, fmt.Errorf("fetching root certificates: %s has the sum %s, not %s", rootsModule, module.Sum, rootsSum)
+		return nil, fmt.Errorf("fetching root certificates: %s has the sum %s, not %s", RootsModule, module.Sum, rootsSum)
 	}
 	der, err := os.ReadFile(filepath.Join(module.Dir, "bundle", "bundle.der"))
 	if err != nil {
