@@ -1,10 +1,8 @@
 # Copyright The Marblerun Authors
 # SPDX-License-Identifier: Apache-2.0
 #
-# Sourced by cluster: what it has on the machine outside of its namespaces, which is a process, cgroups, mount points and the
-# state folder; how to make and how to remove them.
-
-mount_points=(/var/lib/kubelet /var/lib/cni) # paths that the kubelet and CNI have built in
+# Sourced by cluster: what it has on the machine outside of its namespaces, which is a process, cgroups and the state folder;
+# how to make and how to remove them.
 
 need_root() { [ "$(id -u)" -eq 0 ] || die "$command needs root: it makes namespaces and cgroups" "sudo -E $0 $command"; }
 
@@ -36,7 +34,7 @@ since() { local us=$((${EPOCHREALTIME/[.,]/} - ${1/[.,]/})); printf '%d.%d' $((u
 check_machine() {
 	need_root
 	local p missing=()
-	for p in containerd ctr runc nft iptables conntrack ip unshare nsenter setpriv openssl mount awk flock; do
+	for p in containerd ctr runc nft iptables conntrack ip unshare nsenter setpriv openssl mount awk; do
 		command -v "$p" >/dev/null || missing+=("$p")
 	done
 	[ -n "$(cni_plugins)" ] || missing+=("CNI plugins")
@@ -59,13 +57,8 @@ cgroup_roots() {
 	done
 }
 
-# with_lock serializes what clusters of any name do to the machine's folders. A folder can be locked without leaving a file.
-with_lock() { ( flock 8; "$@" ) 8</var/lib; }
-
-make_folders() { with_lock make_folders_locked; }
-make_folders_locked() {
-	local c
-	mkdir -p "${mount_points[@]}"
+make_cgroups() {
+	local c p
 	for c in $(cgroup_roots); do
 		mkdir -p "$c/$group"
 		[ ! -e "$c/cpuset.cpus" ] || [ ! -e "$c/$group/cpuset.cpus" ] || {
@@ -82,7 +75,8 @@ make_folders_locked() {
 start_node() {
 	(
 		for c in $(cgroup_roots); do echo $BASHPID >"$c/$group/cgroup.procs"; done
-		identity $BASHPID >"$state/starter"
+		identity $BASHPID >"$state/starter.new"
+		mv "$state/starter.new" "$state/starter"
 		exec setsid env -i PATH="$state/programs:$PATH" HOME=/root LC_ALL=C STATE="$state" CNI_PLUGINS="$(cni_plugins)" \
 			PROXY_MODE="${MARBLERUN_CLUSTER_PROXY:-nftables}" LIB="$here/lib" \
 			unshare --mount --net --pid --fork --kill-child --uts --ipc --cgroup "$here/lib/node"
@@ -108,7 +102,7 @@ clear_away() {
 		for pid in $(group_processes); do kill -KILL "$pid" 2>/dev/null || true; done
 		sleep 0.05
 	done
-	with_lock remove_folders
+	remove_cgroups
 	if [ "${1:-}" = keep-logs ]; then
 		find "$state" -mindepth 1 -maxdepth 1 ! -name log -exec rm -rf --one-file-system {} +
 	else
@@ -117,16 +111,13 @@ clear_away() {
 	fi
 }
 
-remove_folders() {
-	local c d
+remove_cgroups() {
+	local c
 	for c in $(cgroup_roots); do
 		[ ! -d "$c/$group" ] || for _ in {1..100}; do
 			find "$c/$group" -depth -type d -exec rmdir {} + 2>/dev/null && break
 			sleep 0.05 # the kernel takes a moment after the last process
 		done
-	done
-	for d in "${mount_points[@]}"; do # a mount in another namespace would go with its mount point
-		grep -qsF " $d " /proc/[0-9]*/mountinfo || rmdir "$d" 2>/dev/null || true
 	done
 }
 
