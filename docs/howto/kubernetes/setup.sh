@@ -42,7 +42,7 @@ cleanup() {
   rm -rf "$work"
 }
 
-marblerun install --simulation
+marblerun install --simulation --domain=mycluster.example.com
 forward marblerun svc/coordinator-client-api 4433:4433
 await_status 2
 openssl genrsa -out "$work/owner.pem" 3072 2>/dev/null

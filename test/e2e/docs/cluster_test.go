@@ -58,20 +58,26 @@ func newCluster(t *testing.T) *cluster {
 	if c.node == "" {
 		t.Fatal("no node without taints")
 	}
-	c.repository = serveCharts(t)
+	c.serveCharts(t)
 	return c
 }
 
-// serveCharts serves dist/charts as a Helm repository.
-func serveCharts(t *testing.T) string {
-	dist := os.Getenv("MARBLERUN_DIST")
-	charts := filepath.Join(dist, "charts")
-	if _, err := os.Stat(filepath.Join(charts, "index.yaml")); err != nil {
+// serveCharts serves dist/charts as a Helm repository. The addresses in its index are substituted, too.
+func (c *cluster) serveCharts(t *testing.T) {
+	t.Helper()
+	charts := filepath.Join(os.Getenv("MARBLERUN_DIST"), "charts")
+	index, err := os.ReadFile(filepath.Join(charts, "index.yaml"))
+	if err != nil {
 		t.Fatalf("MARBLERUN_DIST has no charts: %v", err)
 	}
-	server := httptest.NewServer(http.StripPrefix("/stable/", http.FileServer(http.Dir(charts))))
+	mux := http.NewServeMux()
+	mux.Handle("/stable/", http.StripPrefix("/stable/", http.FileServer(http.Dir(charts))))
+	mux.HandleFunc("/stable/index.yaml", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(Substitute(c.substitutions(), string(index)))) // the client may be gone
+	})
+	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
-	return server.URL + "/stable"
+	c.repository = server.URL + "/stable"
 }
 
 // kubectl returns what it prints, and fails the test if it fails.
@@ -127,32 +133,44 @@ func (c *cluster) remove(t *testing.T) {
 
 const volumeLabel = "marblerun.test/guide=state"
 
-// offerVolume makes a hostPath volume for the Coordinator, unless the cluster makes volumes by itself. It is reserved
+// offerVolume makes a volume on the node for the Coordinator, unless the cluster makes volumes by itself. It is reserved
 // for the claim, since another one might hold the state of an earlier guide.
 func (c *cluster) offerVolume(t *testing.T) {
 	t.Helper()
-	var classes storagev1.StorageClassList
-	c.get(t, &classes, "storageclass")
-	for _, s := range classes.Items {
-		if s.Annotations["storageclass.kubernetes.io/is-default-class"] == "true" {
-			return
-		}
+	class, provisioned := c.defaultClass(t)
+	if provisioned {
+		return
 	}
 	dir, err := os.MkdirTemp("/var/tmp", "marblerun-guide-")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o777); err != nil { // the Coordinator's user is not root
+	const user = 65532 // that of the images
+	if err := os.Chown(dir, user, user); err != nil {
 		t.Fatal(err)
 	}
 	volume := fmt.Sprintf(`{"apiVersion": "v1", "kind": "PersistentVolume",
 		"metadata": {"name": %q, "labels": {"marblerun.test/guide": "state"}},
 		"spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": %q},
-		         "claimRef": {"namespace": "marblerun", "name": "coordinator-pv-claim"}}}`, filepath.Base(dir), dir)
+		         "storageClassName": %q, "claimRef": {"namespace": "marblerun", "name": "coordinator-pv-claim"}}}`,
+		filepath.Base(dir), dir, class)
 	if _, err := c.feed(volume, "kubectl", "apply", "-f", "-"); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// defaultClass is the storage class of claims that name none, and whether it makes volumes.
+func (c *cluster) defaultClass(t *testing.T) (name string, provisioned bool) {
+	t.Helper()
+	var classes storagev1.StorageClassList
+	c.get(t, &classes, "storageclass")
+	for _, s := range classes.Items {
+		if s.Annotations["storageclass.kubernetes.io/is-default-class"] == "true" {
+			return s.Name, s.Provisioner != "kubernetes.io/no-provisioner"
+		}
+	}
+	return "", false
 }
 
 // fakeSGX gives the node what Intel's device plugin offers, until the test ends.

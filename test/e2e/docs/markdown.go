@@ -10,12 +10,12 @@
 //	```bash no-e2e="needs AKS"      shown, not executed; the report names the reason
 //	```bash needs="nginx"           executed if these programs are there, else skipped visibly
 //	```bash needs-image="busybox"   executed if the cluster's nodes have these images, else skipped visibly
-//	```output                       what the bash block before it prints: its lines must be found in that order; … stands
-//	                                for anything, and any white space for any other
+//	```output                       what the bash block before it prints: these lines must be in it, in that order; …
+//	                                stands for anything, white space for any other
 //
 // Other fences are text. Blocks are executed verbatim but for one table, [Substitutions]. A page fails at the first
-// command that fails. Tests skip unless MARBLERUN_E2E=1; they need the environment of `make e2e`, see test/e2e/run, and a
-// cluster of their own: they delete the namespaces that the guides name.
+// command that fails. Tests skip unless MARBLERUN_E2E=1; they need the environment of `make e2e`, see test/e2e/run, and
+// a cluster of their own: they delete the namespaces that the guides name.
 package docs
 
 import (

@@ -25,6 +25,7 @@ func (c *cluster) substitutions() []Substitution {
 	return []Substitution{
 		{Old: "https://helm.edgeless.systems/stable", New: c.repository, Why: "the machine has no way to the Internet: " +
 			"a loopback server has what `go run ./release` made of this checkout, under the same repository name"},
+		{Old: "https://marblerun.github.io/helm/stable", New: c.repository, Why: "the same"},
 		{Old: "<image_name>", New: "oe-app", Why: placeholder},
 		{Old: "<image_reference>", New: "ghcr.io/marblerun/marblerun/samples/web:v0.1.0", Why: placeholder},
 		{Old: "<exec>", New: "[/premain-libos]", Why: placeholder},
@@ -89,6 +90,7 @@ func TestPagesParse(t *testing.T) {
 // TestPages executes every page on the cluster.
 func TestPages(t *testing.T) {
 	c := newCluster(t)
+	c.loadShell(t)
 	for _, page := range pages(t) {
 		t.Run(filepath.Base(page), func(t *testing.T) {
 			c.fresh(t)

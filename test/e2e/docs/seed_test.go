@@ -69,6 +69,11 @@ func TestSeedParse(t *testing.T) {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
+	for _, page := range pages(t) {
+		for _, b := range read(t, page) {
+			text += b.Text
+		}
+	}
 	for _, s := range (&cluster{}).substitutions() {
 		if !strings.Contains(text, s.Old) {
 			t.Errorf("the substitution of %q is needed nowhere", s.Old)
