@@ -1,0 +1,220 @@
+// Copyright The Marblerun Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"helm.sh/helm/v4/pkg/action"
+	"helm.sh/helm/v4/pkg/kube"
+	"helm.sh/helm/v4/pkg/release/common"
+	release "helm.sh/helm/v4/pkg/release/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/marblerun/marblerun/api"
+)
+
+// Objects that MarbleRun's CLI and Coordinators make beside the release.
+const (
+	webhookSecret = "marble-injector-webhook-certs"
+	requestPrefix = "marble-injector." // and the namespace: a CertificateSigningRequest
+)
+
+// Removal is what to uninstall.
+type Removal struct {
+	// DeleteState deletes the sealed state, too.
+	DeleteState bool
+	// Timeout bounds the wait for objects to be gone.
+	Timeout time.Duration
+}
+
+// Removed is what Uninstall did.
+type Removed struct {
+	// Release is the one that was uninstalled; empty: there was none.
+	Release string `json:"release,omitempty"`
+	// Objects were deleted.
+	Objects []Key `json:"removed"`
+	// Left are objects that are still there, with the command that removes each.
+	Left []Left `json:"left"`
+}
+
+// Left is an object that an uninstallation leaves.
+type Left struct {
+	Key
+	// Why it is left, in a few words, and the Command that removes it.
+	Why     string `json:"why"`
+	Command string `json:"command"`
+}
+
+// Uninstall removes the release. It is no error that parts of it are gone already; that there is none is, unless there
+// is a state to delete.
+func (i *Installer) Uninstall(ctx context.Context, r Removal, progress func(step string)) (*Removed, error) {
+	removed := &Removed{Objects: []Key{}, Left: []Left{}}
+	last, err := i.Release(ctx)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case last != nil && last.Info.Status != common.StatusUninstalled:
+		if err := i.removeRelease(last, r, removed, progress); err != nil {
+			return removed, i.cluster.Explain(fmt.Errorf("uninstalling MarbleRun: %w", err))
+		}
+	case !r.DeleteState || !i.hasClaim(ctx):
+		return nil, i.noRelease(ctx)
+	}
+	if err := i.leftovers(ctx, removed); err != nil {
+		return removed, i.cluster.Explain(err)
+	}
+	if r.DeleteState {
+		progress("deleting the sealed state")
+		if err := i.deleteState(ctx, r.Timeout, removed); err != nil {
+			return removed, i.cluster.Explain(err)
+		}
+	}
+	i.left(ctx, removed)
+	return removed, nil
+}
+
+// noRelease is the error if there is nothing to uninstall, in the words of Helm.
+func (i *Installer) noRelease(ctx context.Context) error {
+	err := fmt.Errorf("uninstall: Release not loaded: %s: release: not found", ReleaseName)
+	hint := fmt.Sprintf("MarbleRun is not installed in namespace %s. -n names another one.", i.cluster.Namespace)
+	if i.hasClaim(ctx) {
+		hint += " A sealed state is left there, which --delete-state deletes."
+	}
+	return api.WithHint(err, hint)
+}
+
+func (i *Installer) removeRelease(last *release.Release, r Removal, removed *Removed, progress func(string)) error {
+	objects, err := i.keepState(last)
+	if err != nil {
+		return err
+	}
+	live, err := i.live(last.Manifest)
+	if err != nil {
+		return err
+	}
+	run := action.NewUninstall(i.config)
+	run.WaitStrategy, run.Timeout = kube.StatusWatcherStrategy, r.Timeout
+	run.DeletionPropagation = "foreground"
+	progress(fmt.Sprintf("removing release %s", last.Name))
+	if _, err := run.Run(last.Name); err != nil {
+		return err
+	}
+	removed.Release = last.Name
+	for _, object := range live {
+		if o := objects.find(object.Kind, object.Name); object.found && (o == nil || !kept(o)) {
+			removed.Objects = append(removed.Objects, object.Key)
+		}
+	}
+	return nil
+}
+
+func kept(o *unstructured.Unstructured) bool {
+	return o.GetAnnotations()[kube.ResourcePolicyAnno] == kube.KeepPolicy
+}
+
+// keepState makes sure that Helm does not delete the claim of the state, also if it is a chart's that does not say so:
+// Helm goes by the manifest in its record.
+func (i *Installer) keepState(last *release.Release) (Objects, error) {
+	objects, err := ParseManifest(last.Manifest)
+	if err != nil {
+		return nil, err
+	}
+	claim := objects.find("PersistentVolumeClaim", StateClaim)
+	if claim == nil || kept(claim) {
+		return objects, nil
+	}
+	annotations := claim.GetAnnotations()
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	annotations[kube.ResourcePolicyAnno] = kube.KeepPolicy
+	claim.SetAnnotations(annotations)
+	if last.Manifest, err = objects.manifest(); err != nil {
+		return nil, err
+	}
+	if err := i.config.Releases.Update(last); err != nil {
+		return nil, fmt.Errorf("recording that the state is kept: %w", err)
+	}
+	return objects, nil
+}
+
+// leftovers removes what MarbleRun's CLI made beside the release. Who may not, is left to the administrator.
+func (i *Installer) leftovers(ctx context.Context, removed *Removed) error {
+	client, namespace := i.cluster.Client, i.cluster.Namespace
+	err := client.CoreV1().Secrets(namespace).Delete(ctx, webhookSecret, metav1.DeleteOptions{})
+	if err == nil {
+		removed.Objects = append(removed.Objects, Key{"Secret", namespace, webhookSecret})
+	} else if !apierrors.IsNotFound(err) && !apierrors.IsForbidden(err) {
+		return fmt.Errorf("deleting Secret %s: %w", webhookSecret, err)
+	}
+	name := requestPrefix + namespace
+	err = client.CertificatesV1().CertificateSigningRequests().Delete(ctx, name, metav1.DeleteOptions{})
+	if err == nil {
+		removed.Objects = append(removed.Objects, Key{"CertificateSigningRequest", "", name})
+	} else if !apierrors.IsNotFound(err) && !apierrors.IsForbidden(err) {
+		return fmt.Errorf("deleting CertificateSigningRequest %s: %w", name, err)
+	}
+	return nil
+}
+
+func (i *Installer) hasClaim(ctx context.Context) bool {
+	claims := i.cluster.Client.CoreV1().PersistentVolumeClaims(i.cluster.Namespace)
+	_, err := claims.Get(ctx, StateClaim, metav1.GetOptions{})
+	return err == nil
+}
+
+// deleteState deletes the claim and waits until it is gone.
+func (i *Installer) deleteState(ctx context.Context, timeout time.Duration, removed *Removed) error {
+	claims := i.cluster.Client.CoreV1().PersistentVolumeClaims(i.cluster.Namespace)
+	err := claims.Delete(ctx, StateClaim, metav1.DeleteOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("deleting the sealed state: %w", err)
+	}
+	deadline := i.now().Add(timeout)
+	for i.hasClaim(ctx) {
+		if i.now().After(deadline) {
+			return api.WithHint(errors.New("deleting the sealed state: its PersistentVolumeClaim is still in use"),
+				fmt.Sprintf("kubectl -n %s describe pvc %s", i.cluster.Namespace, StateClaim))
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+	removed.Objects = append(removed.Objects, Key{"PersistentVolumeClaim", i.cluster.Namespace, StateClaim})
+	return nil
+}
+
+// left looks for what is still there. What may not be read is left out.
+func (i *Installer) left(ctx context.Context, removed *Removed) {
+	client, namespace := i.cluster.Client, i.cluster.Namespace
+	add := func(err error, kind, name, resource, why string) {
+		if err == nil {
+			command := strings.TrimSpace(fmt.Sprintf("kubectl -n %s delete %s %s", namespace, resource, name))
+			removed.Left = append(removed.Left, Left{Key{kind, namespace, name}, why, command})
+		}
+	}
+	_, err := client.CoreV1().PersistentVolumeClaims(namespace).Get(ctx, StateClaim, metav1.GetOptions{})
+	add(err, "PersistentVolumeClaim", StateClaim, "pvc", "the sealed state, which a new installation goes on with")
+	_, err = client.CoreV1().Secrets(namespace).Get(ctx, "marblerun-state", metav1.GetOptions{})
+	add(err, "Secret", "marblerun-state", "secret", "the sealed state of a distributed Coordinator")
+	_, err = client.CoreV1().ConfigMaps(namespace).Get(ctx, "marblerun-sealed-kek", metav1.GetOptions{})
+	add(err, "ConfigMap", "marblerun-sealed-kek", "configmap", "the key of that state")
+	if _, err = client.CoreV1().Namespaces().Get(ctx, namespace, metav1.GetOptions{}); err == nil {
+		removed.Left = append(removed.Left, Left{Key{"Namespace", "", namespace}, "it may hold more than MarbleRun",
+			"kubectl delete namespace " + namespace})
+	}
+}
