@@ -81,20 +81,20 @@ func Suffix(p Platform) string {
 	return ""
 }
 
-// compile must agree with the Makefile's LDFLAGS.
+// linkerFlags are the Makefile's LDFLAGS.
+func (c *Compiler) linkerFlags() string {
+	return "-s -w -buildid= -X main.version=" + c.Version + " -X main.commit=" + c.Commit
+}
+
 func (c *Compiler) compile(ctx context.Context, p Platform, dir string, packages []string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	flags := []string{
-		"build", "-trimpath", "-buildvcs=false",
-		"-ldflags", "-s -w -buildid= -X main.version=" + c.Version + " -X main.commit=" + c.Commit,
-		"-o", dir + string(filepath.Separator),
-	}
-	cmd := exec.CommandContext(ctx, "go", append(flags, packages...)...)
+	args := []string{"build", "-trimpath", "-buildvcs=false", "-ldflags", c.linkerFlags(), "-o", dir + string(filepath.Separator)}
+	cmd := exec.CommandContext(ctx, "go", append(args, packages...)...)
 	cmd.Dir = c.Root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+p.OS, "GOARCH="+p.Arch,
-		"GOFLAGS=-buildvcs=false", "GOEXPERIMENT=none", "GOAMD64=v1", "GOARM64=v8.0", "GOFIPS140=off")
+		"GOFLAGS=-buildvcs=false", "GOEXPERIMENT=", "GOAMD64=v1", "GOARM64=v8.0", "GOFIPS140=off")
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output
 	if err := cmd.Run(); err != nil {

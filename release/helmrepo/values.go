@@ -20,11 +20,14 @@ func setVersions(values []byte, tag string) ([]byte, error) {
 	lines := bytes.Split(values, []byte("\n"))
 	for _, component := range []string{"coordinator", "marbleInjector"} {
 		node := child(child(root(&document), component), "version")
-		if node == nil || node.Value == "" {
+		if node == nil {
 			continue
 		}
 		if node.Kind != yaml.ScalarNode {
 			return nil, fmt.Errorf("line %d of the chart's values: %s.version is no text", node.Line, component)
+		}
+		if node.Value == "" {
+			continue
 		}
 		line := lines[node.Line-1]
 		before, after := line[:node.Column-1], line[node.Column-1:]
