@@ -33,5 +33,12 @@ lint: ## Vet, format and static analysis
 fuzz: ## Fuzz every parser for FUZZTIME (default 10s) each
 	@sh .ci/fuzz
 
+.PHONY: images release
+images: ## Make OCI images in dist/images, without a container engine (PLATFORMS=linux/amd64 for one)
+	@go run ./release -version $(VERSION) -only images -platforms "$(PLATFORMS)"
+
+release: ## Make all of a release in dist/: programs, images, SBOMs, Helm repository (docs/howto/release.md)
+	@go run ./release -version $(VERSION) -platforms "$(PLATFORMS)"
+
 clean: ## Remove build output
 	rm -rf bin dist

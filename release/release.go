@@ -56,15 +56,17 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 		return fmt.Errorf("making a working folder: %w", err)
 	}
 	defer os.RemoveAll(work)
-	r := &release{options: o, log: out, compiler: build.Compiler{
-		Root: o.root, Dir: work, Version: o.version, Commit: o.commit, Log: out,
-	}}
+	r := &release{options: o, log: out, compiler: compilerFor(o, work, out)}
 	if err := r.claim(); err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "Marblerun %s, commit %.12s, dated %s, into %s\n",
 		o.version, o.commit, o.date.Format("2006-01-02 15:04:05Z"), o.out)
 	return r.make(ctx)
+}
+
+func compilerFor(o options, dir string, log io.Writer) build.Compiler {
+	return build.Compiler{Root: o.root, Dir: dir, Version: o.version, Commit: o.commit, Log: log}
 }
 
 func (r *release) make(ctx context.Context) error {
