@@ -29,6 +29,7 @@ import (
 	"github.com/marblerun/marblerun/internal/cli/collateralcmd"
 	"github.com/marblerun/marblerun/internal/cli/console"
 	"github.com/marblerun/marblerun/internal/cli/evidencecmd"
+	"github.com/marblerun/marblerun/internal/cli/kubecmd"
 	"github.com/marblerun/marblerun/internal/cli/manifestcmd"
 	"github.com/marblerun/marblerun/internal/cli/recovercmd"
 	"github.com/marblerun/marblerun/internal/cli/secretcmd"
@@ -45,6 +46,10 @@ type Env struct {
 	ColorOut, ColorErr bool
 	// Terminal: stdout is a terminal. What goes there is freed of control characters; stderr always is.
 	Terminal bool
+	// Live is stderr if it is a terminal on which lines can be rewritten; nil: it is not.
+	Live *console.Terminal
+	// Stdin is read by commands that are told to, with "-" in place of a file; nil: there is none.
+	Stdin io.Reader
 	// ConfigDir returns the user's configuration directory. It may fail; only commands that need it do then, too.
 	ConfigDir func() (string, error)
 	// CacheDir returns the user's cache directory; nil: nothing is cached.
@@ -64,6 +69,7 @@ func OS(version, commit string) Env {
 	return Env{
 		Args: os.Args[1:], Stdout: os.Stdout, Stderr: os.Stderr,
 		ColorOut: colors(os.Stdout), ColorErr: colors(os.Stderr), Terminal: term.IsTerminal(int(os.Stdout.Fd())),
+		Live: live(os.Stderr), Stdin: os.Stdin,
 		ConfigDir: os.UserConfigDir, CacheDir: os.UserCacheDir, QCNLPath: qcnl.DefaultPath,
 		Version: version, Commit: commit,
 		EmbeddedPolicy: trust.EmbeddedPolicy(),
@@ -73,6 +79,20 @@ func OS(version, commit string) Env {
 // colors: see https://no-color.org.
 func colors(f *os.File) bool {
 	return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))
+}
+
+// live is a terminal that understands escape sequences.
+func live(f *os.File) *console.Terminal {
+	if os.Getenv("TERM") == "dumb" || !term.IsTerminal(int(f.Fd())) {
+		return nil
+	}
+	return &console.Terminal{Out: f, Width: func() int {
+		width, _, err := term.GetSize(int(f.Fd()))
+		if err != nil {
+			return 80
+		}
+		return width
+	}}
 }
 
 // Run runs the program and returns its exit code: 0, or 1 after any error.
@@ -94,15 +114,14 @@ func Run(ctx context.Context, env Env) int {
 }
 
 // app makes the commands of one run that have no package of their own.
-type app struct {
-	*session.Session
-	version, commit string
-}
+type app struct{ *session.Session }
 
 // Root returns the command tree.
 func Root(env Env) *cobra.Command {
-	a := &app{version: env.Version, commit: env.Commit, Session: &session.Session{
-		Console:   console.Console{Out: env.Stdout, Err: env.Stderr, ColorOut: env.ColorOut, ColorErr: env.ColorErr},
+	a := &app{&session.Session{
+		Console: console.Console{
+			Out: env.Stdout, Err: env.Stderr, ColorOut: env.ColorOut, ColorErr: env.ColorErr, Live: env.Live,
+		},
 		ConfigDir: env.ConfigDir, CacheDir: env.CacheDir, QCNLPath: env.QCNLPath,
 		Verifier: env.Verifier, EmbeddedPolicy: env.EmbeddedPolicy,
 	}}
@@ -121,9 +140,14 @@ func Root(env Env) *cobra.Command {
 	root.SetErr(env.Stderr)
 	root.SetErrPrefix(console.Paint(env.ColorErr, console.Red, "Error:"))
 	a.AddFlags(root.PersistentFlags())
+	kube := kubecmd.Kube{Session: a.Session, Stdin: env.Stdin, Version: env.Version, Commit: env.Commit}
+	root.AddCommand(kube.Commands()...)
 	root.AddCommand(manifestcmd.Command(a.Session), a.statusCmd(), a.activationsCmd(), a.certificateCmd(),
 		secretcmd.Command(a.Session), bancmd.Command(a.Session),
 		recovercmd.Command(a.Session), recovercmd.SignedCommand(a.Session),
-		evidencecmd.Command(a.Session), collateralcmd.Command(a.Session), packageInfo(&a.Console), a.versionCmd())
+		evidencecmd.Command(a.Session), collateralcmd.Command(a.Session), packageInfo(&a.Console), kube.VersionCommand())
+	before1 := packageInfo(&a.Console) // its name until MarbleRun 0.4
+	before1.Use, before1.Hidden = "sgxsdk-package-info <path>", true
+	root.AddCommand(before1)
 	return root
 }

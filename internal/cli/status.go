@@ -119,22 +119,3 @@ func tcbStatus(claims json.RawMessage) string {
 	}
 	return c.TCBStatus
 }
-
-func (a *app) versionCmd() *cobra.Command {
-	var output console.Format
-	cmd := &cobra.Command{
-		Use:   "version",
-		Short: "Display version of this CLI",
-		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			if output.JSON() {
-				return a.WriteJSON(map[string]string{"version": a.version, "commit": a.commit})
-			}
-			a.Say("CLI Version: %s", a.version)
-			a.Say("Commit: %s", a.commit)
-			return nil
-		},
-	}
-	output.Add(cmd)
-	return cmd
-}

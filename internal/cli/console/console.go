@@ -40,6 +40,8 @@ type Console struct {
 	Out, Err io.Writer
 	// ColorOut and ColorErr: the stream is a terminal that shows colors, and nobody objects.
 	ColorOut, ColorErr bool
+	// Live is stderr if lines on it can be rewritten; nil: they cannot.
+	Live *Terminal
 }
 
 // Say prints a line of the result to stdout.
