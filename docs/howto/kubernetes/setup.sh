@@ -12,7 +12,7 @@ export MARBLERUN=localhost:4433
 
 # forward keeps forwarding a port, also when the Pod is replaced: forward NAMESPACE TARGET PORTS
 forward() {
-  while sleep 0.3; do kubectl -n "$1" port-forward "$2" "$3" --address localhost; done >>"$work/forward.log" 2>&1 &
+  while sleep 0.3; do kubectl -n "$1" port-forward "$2" "$3" --address localhost || true; done >>"$work/forward.log" 2>&1 &
 }
 
 # await_status CODE returns when the Coordinator answers with that status, and prints it.
