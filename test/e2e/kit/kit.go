@@ -59,7 +59,8 @@ func New(t testing.TB) *Kit {
 	if err != nil {
 		t.Fatalf("KUBECONFIG: %v", err)
 	}
-	config.QPS, config.Burst = 200, 400 // the client must not be what a test measures
+	config.QPS, config.Burst = 200, 400       // the client must not be what a test measures
+	config.WarningHandler = rest.NoWarnings{} // kubectl shows them
 	kube, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -42,6 +43,21 @@ func (k *Kit) FakeResources(resources map[string]string) {
 		if err := k.patchResources(ctx, node.Name, remove); err != nil {
 			k.Errorf("taking the fake resources away: %v", err)
 		}
+	})
+}
+
+// HasResource says whether a node has an extended resource.
+func (k *Kit) HasResource(name string) bool {
+	k.Helper()
+	ctx, cancel := k.brief()
+	defer cancel()
+	nodes, err := k.Kube.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		k.Fatal(err)
+	}
+	return slices.ContainsFunc(nodes.Items, func(n corev1.Node) bool {
+		amount := n.Status.Allocatable[corev1.ResourceName(name)]
+		return !amount.IsZero()
 	})
 }
 
