@@ -6,7 +6,6 @@ package docs
 import (
 	"context"
 	"crypto/tls"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -108,8 +107,7 @@ func (c *cluster) serves(t *testing.T, g guide) {
 	go func() {
 		defer close(forwarding)
 		// Until it is stopped: the Pod may not run yet.
-		s := Session{Dir: root(t), Env: c.env, Log: filepath.Join(c.home, "forward.log")}
-		_, _ = s.Run(ctx, []string{"until " + g.portForward + "; do sleep 1; done"})
+		c.result(ctx, c.home, "until "+g.portForward+"; do sleep 1; done")
 	}()
 	eventually(t, "the Coordinator answers", func() string {
 		out, err := c.try("marblerun", "status", "localhost:4433", "--insecure")

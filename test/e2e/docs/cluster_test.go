@@ -23,6 +23,8 @@ import (
 // cluster is the one that KUBECONFIG names, as a reader of the guides finds it: without Marblerun, and with a home of
 // one's own.
 type cluster struct {
+	// root is the root of the checkout.
+	root string
 	home string
 	env  []string
 	// node is the name of a node that takes Pods.
@@ -41,7 +43,7 @@ func newCluster(t *testing.T) *cluster {
 	if os.Getenv("MARBLERUN_E2E") != "1" {
 		t.Skip("SKIP: needs a cluster; `make e2e` brings one, or MARBLERUN_E2E=1 and KUBECONFIG name one")
 	}
-	c := &cluster{home: t.TempDir()}
+	c := &cluster{root: root(t), home: t.TempDir()}
 	c.env = append(slices.DeleteFunc(os.Environ(), func(v string) bool {
 		return strings.HasPrefix(v, "XDG_") || strings.HasPrefix(v, "HELM_") || strings.HasPrefix(v, "HOME=")
 	}), "HOME="+c.home, "TMPDIR="+t.TempDir())

@@ -128,7 +128,7 @@ func (c *cluster) session(t *testing.T, texts []string) []Result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), pageTimeout)
 	defer cancel()
-	s := Session{Dir: root(t), Env: c.env, Log: filepath.Join(t.TempDir(), "log")}
+	s := Session{Dir: c.root, Env: c.env, Log: filepath.Join(t.TempDir(), "log")}
 	results, err := s.Run(ctx, texts)
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@
 package docs
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
@@ -91,9 +92,7 @@ func TestSeedGuide(t *testing.T) {
 	t.Run("CLI, with SGX", func(t *testing.T) {
 		c.fresh(t)
 		c.fakeSGX(t)
-		c.mayWait(t, g.cliSGX)
-		c.hasSGX(t)
-		c.hasDomain(t)
+		c.during(t, g.cliSGX, func() { c.hasSGX(t); c.hasDomain(t) })
 	})
 	t.Run("CLI, simulation", func(t *testing.T) {
 		c.fresh(t)
@@ -132,14 +131,36 @@ func (c *cluster) do(t *testing.T, texts ...string) {
 	}
 }
 
-// mayWait executes a text that may end in vain because of the missing image: what it says must name that image.
-func (c *cluster) mayWait(t *testing.T, text string) {
+// during runs a check while a text is executed, and ends that then: the command waits for an image that is missing. What
+// it has said must name the image.
+func (c *cluster) during(t *testing.T, text string, check func()) {
 	t.Helper()
-	r := c.session(t, []string{text})[0]
-	t.Logf("%s%s", text, r.Printed)
-	if r.Err != nil && !strings.Contains(r.Printed, "coordinator-sgx") {
-		t.Errorf("%q: %v, and it does not say which image is missing", text, r.Err)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan Result, 1)
+	go func() { ended <- c.result(ctx, t.TempDir(), text) }()
+	defer func() {
+		stop()
+		r := <-ended
+		t.Logf("%s%s", text, r.Printed)
+		if !strings.Contains(r.Printed, "coordinator-sgx") {
+			t.Errorf("%q does not say which image is missing (%v)", text, r.Err)
+		}
+	}()
+	eventually(t, "the Coordinator's Deployment", func() string {
+		_, err := c.try("kubectl", "-n", "marblerun", "get", "deployment", "marblerun-coordinator")
+		return errorText(err)
+	})
+	check()
+}
+
+// result is what became of one text.
+func (c *cluster) result(ctx context.Context, dir, text string) Result {
+	s := Session{Dir: c.root, Env: c.env, Log: filepath.Join(dir, "log")}
+	results, err := s.Run(ctx, []string{Substitute(c.substitutions(), text)})
+	if err != nil {
+		return Result{Err: err}
 	}
+	return results[0]
 }
 
 // eventually tries until the condition says nothing any more.
