@@ -22,7 +22,11 @@ func machine(t *testing.T) []string {
 		t.Fatal(err)
 	}
 	found := strings.Split(strings.TrimSpace(string(mounts)), "\n")
-	for _, path := range []string{"/var/lib/kubelet", "/var/lib/cni", "/usr/libexec/kubernetes", "/run/containerd",
+	home, err := os.UserHomeDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{filepath.Join(home, ".kube", "cache"), "/var/lib/kubelet", "/var/lib/cni", "/usr/libexec/kubernetes", "/run/containerd",
 		"/var/log/pods", "/var/log/containers", "/run/cni", "/etc/cni"} {
 		if _, err := os.Stat(path); err == nil {
 			found = append(found, path)

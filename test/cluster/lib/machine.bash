@@ -77,7 +77,7 @@ start_node() {
 		for c in $(cgroup_roots); do echo $BASHPID >"$c/$group/cgroup.procs"; done
 		identity $BASHPID >"$state/starter.new"
 		mv "$state/starter.new" "$state/starter"
-		exec setsid env -i PATH="$state/programs:$PATH" HOME=/root LC_ALL=C STATE="$state" CNI_PLUGINS="$(cni_plugins)" \
+		exec setsid env -i PATH="$state/programs:$PATH" HOME="$state/home" LC_ALL=C STATE="$state" CNI_PLUGINS="$(cni_plugins)" \
 			PROXY_MODE="${MARBLERUN_CLUSTER_PROXY:-nftables}" LIB="$here/lib" \
 			unshare --mount --net --pid --fork --kill-child --uts --ipc --cgroup "$here/lib/node"
 	) >"$state/log/node.log" 2>&1 </dev/null &
