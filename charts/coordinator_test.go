@@ -171,7 +171,8 @@ func TestProbesAndServices(t *testing.T) {
 	equal(t, "client without readiness", true, client.PublishNotReadyAddresses)
 	mesh := object[corev1.Service](t, sets(), "Service/coordinator-mesh-api").Spec
 	tcp := "tcp"
-	equal(t, "mesh port", []corev1.ServicePort{{Name: "grpc", Port: 2001, TargetPort: port(2001), AppProtocol: &tcp}}, mesh.Ports)
+	equal(t, "mesh port",
+		[]corev1.ServicePort{{Name: "grpc", Port: 2001, TargetPort: port(2001), AppProtocol: &tcp}}, mesh.Ports)
 	equal(t, "mesh without readiness", false, mesh.PublishNotReadyAddresses)
 
 	named := installation{chart: "marblerun-coordinator"}

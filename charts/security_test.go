@@ -37,7 +37,8 @@ func restricted(pod corev1.PodSpec) []string {
 	}
 	for _, c := range pod.Containers {
 		s := c.SecurityContext
-		refuse(&bad, s == nil || s.AllowPrivilegeEscalation == nil || *s.AllowPrivilegeEscalation, "allowPrivilegeEscalation")
+		refuse(&bad, s == nil || s.AllowPrivilegeEscalation == nil || *s.AllowPrivilegeEscalation,
+			"allowPrivilegeEscalation")
 		refuse(&bad, s == nil || s.Privileged != nil && *s.Privileged, "privileged")
 		refuse(&bad, s == nil || s.Capabilities == nil || !slices.Contains(s.Capabilities.Drop, "ALL") ||
 			len(s.Capabilities.Add) > 0, "capabilities")
@@ -78,7 +79,8 @@ func TestPodSecurity(t *testing.T) {
 }
 
 func TestSecurityContextsCanBeOverridden(t *testing.T) {
-	pod := coordinator(t, sets("coordinator.podSecurityContext.runAsUser=1000", "coordinator.podSecurityContext.fsGroup=null",
+	pod := coordinator(t, sets("coordinator.podSecurityContext.runAsUser=1000",
+		"coordinator.podSecurityContext.fsGroup=null",
 		"coordinator.podSecurityContext.supplementalGroups={104}")).Spec.Template.Spec.SecurityContext
 	equal(t, "user", int64(1000), *pod.RunAsUser)
 	equal(t, "group of volumes", (*int64)(nil), pod.FSGroup)

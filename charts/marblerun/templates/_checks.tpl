@@ -45,5 +45,11 @@
 {{- if and .Values.ingress.gatewayAPI.enabled (not .Values.ingress.gatewayAPI.parentRefs) }}
   {{- $problems = append $problems "ingress.gatewayAPI.parentRefs: name the Gateway the TLSRoute belongs to" }}
 {{- end }}
+{{- range $way, $value := .Values.ingress }}
+  {{- if and $value.enabled (not (include "marblerun.hosts" (dict "root" $ "hosts" $value.hosts) | fromJsonArray)) }}
+    {{- $problems = append $problems
+        (printf "ingress.%s.enabled: there is no DNS name, set coordinator.hostname or ingress.%s.hosts" $way $way) }}
+  {{- end }}
+{{- end }}
 {{- if $problems }}{{ fail (join "; " $problems) }}{{ end }}
 {{- end }}

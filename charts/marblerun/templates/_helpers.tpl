@@ -168,7 +168,7 @@ readOnlyRootFilesystem: true
 {{- .Values.coordinator.clientService.type | default $default }}
 {{- end }}
 
-{{/* Host names of a way in, as a JSON list. Arguments: root, hosts, path (of the value). */}}
+{{/* Host names of a way in, as a JSON list. Arguments: root, hosts (its own). */}}
 {{- define "marblerun.hosts" -}}
 {{- $hosts := .hosts | default list }}
 {{- if not $hosts }}
@@ -177,9 +177,6 @@ readOnlyRootFilesystem: true
       {{- $hosts = append $hosts . }}
     {{- end }}
   {{- end }}
-{{- end }}
-{{- if not $hosts }}
-  {{- fail (printf "%s.enabled needs DNS names: set coordinator.hostname or %s.hosts" .path .path) }}
 {{- end }}
 {{- toJson $hosts }}
 {{- end }}
