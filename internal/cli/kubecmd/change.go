@@ -148,6 +148,9 @@ func (k Kube) next(out result) {
 	default:
 		k.Note("The Coordinator waits for a manifest (as the API server passed on, unverified).")
 	}
+	if out.Nothing {
+		return
+	}
 	k.Note("Next:")
 	k.Note("  %s &", forward)
 	k.Note("  marblerun manifest set manifest.json localhost:%d%s", port, simulation)
@@ -173,16 +176,16 @@ func (k Kube) showPlan(installer *install.Installer, p *install.Plan, r install.
 		}
 		return k.Write(data)
 	}
-	verb := "change"
+	verb := "Would change"
 	switch {
 	case p.Nothing:
-		verb = "nothing to do on"
+		verb = "Nothing to do for"
 	case p.Fresh:
-		verb = "install"
+		verb = "Would install"
 	case p.Repair != "":
-		verb = "repair"
+		verb = "Would repair"
 	}
-	k.Say("Would %s Helm release %s in namespace %s: chart %s, revision %d", verb, p.Release, p.Namespace,
+	k.Say("%s Helm release %s in namespace %s: chart %s, revision %d", verb, p.Release, p.Namespace,
 		r.Chart.Metadata.Version, p.Revision)
 	if p.Repair != "" {
 		k.Say("  because: %s", p.Repair)

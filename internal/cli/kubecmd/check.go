@@ -64,7 +64,11 @@ func (k Kube) check(ctx context.Context, c *cluster.Cluster, installer *install.
 	}
 	line := k.Line()
 	var out checked
-	out.Components, err = rollout.Wait(ctx, c.Client, c.Namespace, parts, timeout, follow(line.Set))
+	show := line.Set
+	if timeout == 0 {
+		show = func(string) {} // the one look is the result
+	}
+	out.Components, err = rollout.Wait(ctx, c.Client, c.Namespace, parts, timeout, follow(show))
 	line.Clear()
 	if err == nil {
 		err = k.state(ctx, c, &out)

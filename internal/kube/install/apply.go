@@ -27,6 +27,9 @@ const maxHistory = 10
 // hookTimeout bounds hooks of a chart; ours has none.
 const hookTimeout = 5 * time.Minute
 
+// endingTimeout bounds the wait for objects of an earlier installation to be gone.
+const endingTimeout = 2 * time.Minute
+
 // Apply does what the plan says, telling progress each step. It does not wait for Pods. If ctx ends, the release is
 // recorded as failed; planning and applying again finishes it.
 func (i *Installer) Apply(ctx context.Context, p *Plan, progress func(step string)) error {
@@ -43,6 +46,10 @@ func (i *Installer) Apply(ctx context.Context, p *Plan, progress func(step strin
 	if err := i.validate(p.manifest); err != nil {
 		return i.cluster.Explain(fmt.Errorf("installing MarbleRun: the API server refuses the objects: %w", err))
 	}
+	// What an uninstallation still deletes would vanish after it was applied.
+	if err := i.awaitGone(ctx, p.manifest, endingTimeout, progress); err != nil {
+		return i.cluster.Explain(fmt.Errorf("installing MarbleRun: %w", err))
+	}
 	if err := i.release(p); err != nil {
 		return i.cluster.Explain(err)
 	}
@@ -51,6 +58,9 @@ func (i *Installer) Apply(ctx context.Context, p *Plan, progress func(step strin
 	switch {
 	case errors.Is(err, context.Canceled):
 		return api.WithHint(fmt.Errorf("installing MarbleRun: %w", err), "The same command again finishes what was begun.")
+	case errors.Is(err, driver.ErrReleaseExists):
+		return api.WithHint(fmt.Errorf("installing MarbleRun: %w", err),
+			"Another command has changed the release at the same moment. Run this one again.")
 	case err != nil:
 		return i.cluster.Explain(fmt.Errorf("installing MarbleRun: %w", err))
 	}

@@ -168,7 +168,8 @@ func normal(values map[string]any) map[string]any {
 
 // changedValues are the sorted names of values that differ.
 func changedValues(prefix string, a, b map[string]any) []string {
-	all := maps.Clone(a)
+	all := map[string]any{}
+	maps.Copy(all, a)
 	maps.Copy(all, b)
 	var names []string
 	for _, name := range slices.Sorted(maps.Keys(all)) {

@@ -103,6 +103,8 @@ func (all Objects) images() map[string]string {
 type liveObject struct {
 	Key
 	found bool
+	// ending: it is being deleted.
+	ending bool
 	// release and namespace are whose it is by its annotations; empty: nobody's.
 	release, namespace string
 }
@@ -130,6 +132,7 @@ func (i *Installer) readLive(manifest string) ([]liveObject, error) {
 		default:
 			object.found = true
 			if o, ok := info.Object.(*unstructured.Unstructured); ok {
+				object.ending = o.GetDeletionTimestamp() != nil
 				object.release = o.GetAnnotations()[releaseAnnotation]
 				object.namespace = o.GetAnnotations()[namespaceAnnotation]
 			}

@@ -94,6 +94,7 @@ func (i *Installer) Plan(ctx context.Context, r Request) (*Plan, error) {
 // begin decides which release it is about, and whether it can be worked on.
 func (i *Installer) begin(history []*release.Release, r Request) (*Plan, error) {
 	p := &Plan{
+		Changes: []string{}, Create: []Key{}, Change: []Key{}, Delete: []Key{},
 		Release: ReleaseName, Namespace: i.cluster.Namespace, Revision: 1, Fresh: true,
 		values: copyValues(r.Values),
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,7 +64,7 @@ func (i *Installer) Uninstall(ctx context.Context, r Removal, progress func(step
 	}
 	switch {
 	case last != nil && last.Info.Status != common.StatusUninstalled:
-		if err := i.removeRelease(last, r, removed, progress); err != nil {
+		if err := i.removeRelease(ctx, last, r, removed, progress); err != nil {
 			return removed, i.cluster.Explain(fmt.Errorf("uninstalling MarbleRun: %w", err))
 		}
 	case !r.DeleteState || !i.hasClaim(ctx):
@@ -92,7 +93,9 @@ func (i *Installer) noRelease(ctx context.Context) error {
 	return api.WithHint(err, hint)
 }
 
-func (i *Installer) removeRelease(last *release.Release, r Removal, removed *Removed, progress func(string)) error {
+func (i *Installer) removeRelease(
+	ctx context.Context, last *release.Release, r Removal, removed *Removed, progress func(string),
+) error {
 	objects, err := i.keepState(last)
 	if err != nil {
 		return err
@@ -102,8 +105,8 @@ func (i *Installer) removeRelease(last *release.Release, r Removal, removed *Rem
 		return err
 	}
 	run := action.NewUninstall(i.config)
-	run.WaitStrategy, run.Timeout = kube.StatusWatcherStrategy, r.Timeout
-	run.DeletionPropagation = "foreground"
+	run.WaitStrategy, run.Timeout = kube.HookOnlyStrategy, hookTimeout
+	run.DeletionPropagation = "foreground" // a Deployment is gone when its Pods are
 	progress(fmt.Sprintf("removing release %s", last.Name))
 	if _, err := run.Run(last.Name); err != nil {
 		return err
@@ -114,7 +117,32 @@ func (i *Installer) removeRelease(last *release.Release, r Removal, removed *Rem
 			removed.Objects = append(removed.Objects, object.Key)
 		}
 	}
-	return nil
+	return i.awaitGone(ctx, last.Manifest, r.Timeout, progress)
+}
+
+// awaitGone waits until objects that are being deleted are gone. Those that are not, stay.
+func (i *Installer) awaitGone(ctx context.Context, manifest string, timeout time.Duration, progress func(string)) error {
+	deadline := i.now().Add(timeout)
+	for {
+		live, err := i.live(manifest)
+		if err != nil {
+			return err
+		}
+		ending := slices.IndexFunc(live, func(o liveObject) bool { return o.ending })
+		if ending < 0 {
+			return nil
+		}
+		if i.now().After(deadline) {
+			return api.WithHint(fmt.Errorf("%s is being deleted, and still there after %v", live[ending].Key, timeout),
+				fmt.Sprintf("kubectl -n %s describe %s", i.cluster.Namespace, live[ending].Key))
+		}
+		progress(fmt.Sprintf("waiting for %s to be gone", live[ending].Key))
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
 }
 
 func kept(o *unstructured.Unstructured) bool {

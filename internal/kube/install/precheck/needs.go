@@ -40,27 +40,44 @@ func (n need) String() string {
 // permissions asks the API server whether the user may do what install does.
 func (p Prechecker) permissions(ctx context.Context) []Check {
 	check := Check{Name: "Permissions", Status: OK, Text: "enough to install"}
-	needs, err := p.needs(ctx)
+	all, err := p.lacking(ctx, true)
 	if err != nil {
 		return []Check{unknown(check, err)}
 	}
+	if len(all) == 0 {
+		return []Check{check}
+	}
+	check.Status, check.Text = Problem, "missing: "+strings.Join(all, "; ")
+	check.Hint = fmt.Sprintf("Ask an administrator for them in namespace %s, or to install MarbleRun.", p.Cluster.Namespace)
+	if rest, err := p.lacking(ctx, false); err == nil && len(rest) == 0 {
+		check.Hint += " Without the injector you have all it takes: --disable-auto-injection."
+	}
+	return []Check{check}
+}
+
+// lacking are the permissions that the user does not have, as "get, create deployments.apps".
+func (p Prechecker) lacking(ctx context.Context, injector bool) ([]string, error) {
+	needs, err := p.needs(ctx, injector)
+	if err != nil {
+		return nil, err
+	}
 	var lacking []string
 	for _, n := range needs {
+		var verbs []string
 		for _, verb := range n.verbs {
 			allowed, err := p.may(ctx, n, verb)
 			if err != nil {
-				return []Check{unknown(check, err)}
+				return nil, err
 			}
 			if !allowed {
-				lacking = append(lacking, verb+" "+n.String())
+				verbs = append(verbs, verb)
 			}
 		}
+		if len(verbs) > 0 {
+			lacking = append(lacking, strings.Join(verbs, ", ")+" "+n.String())
+		}
 	}
-	if len(lacking) > 0 {
-		check.Status, check.Text = Problem, "missing: "+strings.Join(lacking, ", ")
-		check.Hint = fmt.Sprintf("Ask an administrator for them in namespace %s, or to install MarbleRun.", p.Cluster.Namespace)
-	}
-	return []Check{check}
+	return lacking, nil
 }
 
 func (p Prechecker) may(ctx context.Context, n need, verb string) (bool, error) {
@@ -77,7 +94,7 @@ func (p Prechecker) may(ctx context.Context, n need, verb string) (bool, error) 
 }
 
 // needs are the permissions for the chart's objects and Helm's records, without repetition.
-func (p Prechecker) needs(ctx context.Context) ([]need, error) {
+func (p Prechecker) needs(ctx context.Context, injector bool) ([]need, error) {
 	needs := []need{{resource: "secrets", namespace: p.Cluster.Namespace,
 		verbs: []string{"get", "list", "create", "patch", "update", "delete"}}}
 	namespaces := p.Cluster.Client.CoreV1().Namespaces()
@@ -88,7 +105,7 @@ func (p Prechecker) needs(ctx context.Context) ([]need, error) {
 	if err != nil {
 		return nil, err
 	}
-	kinds, err := install.Kinds(p.Chart, p.Cluster.Namespace, map[string]any{"marbleInjector": map[string]any{"start": true}})
+	kinds, err := install.Kinds(p.Chart, p.Cluster.Namespace, map[string]any{"marbleInjector": map[string]any{"start": injector}})
 	if err != nil {
 		return nil, err
 	}

@@ -37,7 +37,7 @@ var hints = []struct {
 	{[]string{"RuntimeClass", "not found"}, "'kubectl get runtimeclasses' lists what --set coordinator.runtimeClassName=NAME can name."},
 	{[]string{"exceeded quota"}, "kubectl -n {namespace} describe resourcequota"},
 	{[]string{"violates PodSecurity"},
-		"The namespace's Pod Security level forbids this Pod: kubectl label ns {namespace} pod-security.kubernetes.io/enforce=baseline --overwrite"},
+		"The namespace's Pod Security level forbids this Pod: kubectl label ns {namespace} pod-security.kubernetes.io/enforce=privileged --overwrite"},
 	{[]string{"failed calling webhook"}, "A webhook of the cluster does not answer: 'kubectl get mutatingwebhookconfigurations,validatingwebhookconfigurations'."},
 }
 

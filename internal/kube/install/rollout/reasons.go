@@ -15,7 +15,7 @@ import (
 )
 
 // deployment says what holds up the Deployment itself, beside what holds up its Pods.
-func (l *look) deployment(d *appsv1.Deployment, current, old []corev1.Pod) []Reason {
+func (l *look) deployment(d *appsv1.Deployment, current, old, ending []corev1.Pod) []Reason {
 	object := "Deployment " + d.Name
 	var reasons []Reason
 	for _, c := range d.Status.Conditions {
@@ -28,10 +28,10 @@ func (l *look) deployment(d *appsv1.Deployment, current, old []corev1.Pod) []Rea
 		return append(reasons, Reason{object, "has 0 replicas",
 			fmt.Sprintf("kubectl -n %s scale deployment %s --replicas=1", l.namespace, d.Name)})
 	case len(reasons) > 0:
-	case len(old) > 0 && len(current) < wanted(d):
-		reasons = append(reasons, Reason{"Pod " + old[0].Name, "is replaced, waiting for it to end", ""})
+	case len(ending) > 0 && len(current) < wanted(d):
+		reasons = append(reasons, Reason{"Pod " + ending[0].Name, "is replaced, waiting for it to end", ""})
 	case len(old) > 0:
-		reasons = append(reasons, Reason{"Pod " + old[0].Name, "is of the version before, waiting for it to end", ""})
+		reasons = append(reasons, Reason{"Pod " + old[0].Name, "is of the version before, and not replaced yet", ""})
 	case len(current) < wanted(d):
 		reasons = append(reasons, Reason{object, fmt.Sprintf("%d of %d Pods created", len(current), wanted(d)), ""})
 	}

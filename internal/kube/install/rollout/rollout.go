@@ -9,7 +9,7 @@
 //
 // Invariants: looking changes nothing. A reason is what Kubernetes says, shortened but not reworded, and a hint says what
 // to do about it; what cannot be read for lack of permission is left out, and only the Deployment itself must be readable.
-// Old Pods do not count: a part is there when all its Pods are those of the latest change.
+// Old Pods do not count: a part is there when all its Pods, but for those that are ending, are of the latest change.
 package rollout
 
 import (
@@ -95,7 +95,7 @@ func Look(ctx context.Context, client kubernetes.Interface, namespace string, pa
 	}
 	status.Found, status.Wanted = true, wanted(d)
 	l := &look{ctx: ctx, client: client, namespace: namespace}
-	current, old := l.pods(d)
+	current, old, ending := l.pods(d)
 	for _, pod := range current {
 		if there(&pod, part.Started) {
 			status.Ready++
@@ -103,7 +103,7 @@ func Look(ctx context.Context, client kubernetes.Interface, namespace string, pa
 		}
 		status.Reasons = append(status.Reasons, l.pod(&pod)...)
 	}
-	status.Reasons = append(status.Reasons, l.deployment(d, current, old)...)
+	status.Reasons = append(status.Reasons, l.deployment(d, current, old, ending)...)
 	webhook := l.webhook(part.Webhook)
 	status.Reasons = append(status.Reasons, webhook...)
 	status.Done = status.Wanted > 0 && status.Ready >= status.Wanted && len(old) == 0 && len(webhook) == 0 &&
@@ -150,26 +150,27 @@ func condition(pod *corev1.Pod, kind corev1.PodConditionType) corev1.ConditionSt
 	return corev1.ConditionUnknown
 }
 
-// pods returns the Deployment's Pods, those of its latest template apart from older ones. Pods that are on their way out
-// are old, those that ended (evicted, out of memory) are nobody's.
-func (l *look) pods(d *appsv1.Deployment) (current, old []corev1.Pod) {
+// pods returns the Deployment's Pods: those of its latest template, those of older ones, and those that are on their way
+// out. Pods that have ended (evicted, out of memory) are nobody's.
+func (l *look) pods(d *appsv1.Deployment) (current, old, ending []corev1.Pod) {
 	selector := metav1.FormatLabelSelector(d.Spec.Selector)
 	list, err := l.client.CoreV1().Pods(l.namespace).List(l.ctx, metav1.ListOptions{LabelSelector: selector})
 	if err != nil {
-		return nil, nil
+		return nil, nil, nil
 	}
 	hash := l.templateHash(d, selector)
 	for _, pod := range list.Items {
 		switch {
-		case pod.DeletionTimestamp != nil,
-			hash != "" && pod.Labels[appsv1.DefaultDeploymentUniqueLabelKey] != hash:
-			old = append(old, pod)
 		case pod.Status.Phase == corev1.PodFailed, pod.Status.Phase == corev1.PodSucceeded:
+		case pod.DeletionTimestamp != nil:
+			ending = append(ending, pod)
+		case hash != "" && pod.Labels[appsv1.DefaultDeploymentUniqueLabelKey] != hash:
+			old = append(old, pod)
 		default:
 			current = append(current, pod)
 		}
 	}
-	return current, old
+	return current, old, ending
 }
 
 // revisionAnnotation numbers a Deployment's templates, on the Deployment and on its ReplicaSets.

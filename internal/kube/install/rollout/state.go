@@ -46,7 +46,7 @@ func AskState(ctx context.Context, client kubernetes.Interface, namespace string
 		return State{}, err
 	}
 	l := &look{ctx: ctx, client: client, namespace: namespace}
-	current, _ := l.pods(d)
+	current, _, _ := l.pods(d)
 	for _, pod := range current {
 		if there(&pod, true) {
 			return askPod(ctx, client, &pod)

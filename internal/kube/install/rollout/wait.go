@@ -80,6 +80,9 @@ func notThere(statuses []Status, namespace string, timeout time.Duration) error 
 			continue
 		}
 		errs = append(errs, s.notThere(timeout))
+		if !s.Found {
+			hint = fmt.Sprintf("Install it with 'marblerun install', or name another namespace than %s with -n.", namespace)
+		}
 		for _, r := range s.Reasons {
 			if hint == "" {
 				hint = r.Hint
