@@ -90,7 +90,7 @@ func TestCluster(t *testing.T) {
 	}
 }
 
-// A session that ended left a cluster without its processes: the next up clears it away. Another cluster runs beside it.
+// A session that ended left a cluster without processes: the next up clears it away. Another cluster runs beside it.
 func TestLeftOver(t *testing.T) {
 	c, other := newCluster(t, "left"), newCluster(t, "beside")
 	before := machine(t)
@@ -132,7 +132,8 @@ func TestFailedUp(t *testing.T) {
 // testInside runs TestInside as a user of the cluster would run a test.
 func (c cluster) testInside() {
 	c.t.Helper()
-	cmd := exec.Command("go", "test", "-count=1", "-v", "-run", "^TestInside$", "-exec", filepath.Join(c.dir, "cluster")+" exec", ".")
+	command := filepath.Join(c.dir, "cluster")
+	cmd := exec.Command("go", "test", "-count=1", "-v", "-run", "^TestInside$", "-exec", command+" exec", ".")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", inside+"=1", "MARBLERUN_CLUSTER="+c.name)
 	out, err := cmd.CombinedOutput()
 	c.t.Logf("inside:\n%s", out)

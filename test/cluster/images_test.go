@@ -33,7 +33,8 @@ func (c cluster) loadImages() {
 	if runtime.GOARCH == "arm64" {
 		other = "linux/amd64"
 	}
-	single, several, flat := filepath.Join(dir, "single.tar"), filepath.Join(dir, "several.tar"), filepath.Join(dir, "flat.tar")
+	single, several := filepath.Join(dir, "single.tar"), filepath.Join(dir, "several.tar")
+	flat := filepath.Join(dir, "flat.tar")
 	c.pack(single, repository+"single:v1", "linux/"+runtime.GOARCH, hello)
 	c.pack(several, repository+"hello:v1", other+",linux/"+runtime.GOARCH, hello)
 	c.pack(flat+".index", repository+"flat:v1", "linux/"+runtime.GOARCH+","+other, hello)
@@ -41,7 +42,8 @@ func (c cluster) loadImages() {
 		c.t.Fatal(err)
 	}
 	c.must("load", single, several, flat)
-	if out, code := c.run(nil, "load", filepath.Join(dir, "none.tar")); code != 1 || !strings.Contains(out, "cannot read") {
+	out, code := c.run(nil, "load", filepath.Join(dir, "none.tar"))
+	if code != 1 || !strings.Contains(out, "cannot read") {
 		c.t.Errorf("loading a missing archive: exit code %d, %q", code, out)
 	}
 }
@@ -49,7 +51,8 @@ func (c cluster) loadImages() {
 func (c cluster) pack(out, name, platforms, program string) {
 	c.t.Helper()
 	mkimage := filepath.Join(c.state(), "programs", "mkimage")
-	command(c.t, exec.Command(mkimage, "-o", out, "-t", name, "-user", "65532:65532", "-platform", platforms, program+":/hello"))
+	command(c.t, exec.Command(mkimage, "-o", out, "-t", name, "-user", "65532:65532", "-platform", platforms,
+		program+":/hello"))
 }
 
 func command(t *testing.T, cmd *exec.Cmd) {

@@ -21,8 +21,10 @@ func TestInside(t *testing.T) {
 		t.Skip("runs inside the node only: TestCluster starts it")
 	}
 	kubectl(t, "apply", "-f", "testdata/hello.yaml", "-f", "testdata/keeper.yaml", "-f", "testdata/enclave.yaml")
-	kubectl(t, "rollout", "status", "deployment/hello", "--timeout=90s")
-	t.Run("a Service by its name, from the node", func(t *testing.T) { wantHello(t, "http://hello.default.svc.cluster.local/") })
+	kubectl(t, "rollout", "status", "deployment/hello", "--timeout=180s")
+	t.Run("a Service by its name, from the node", func(t *testing.T) {
+		wantHello(t, "http://hello.default.svc.cluster.local/")
+	})
 	t.Run("a Service by its name, from a Pod", func(t *testing.T) {
 		wantHello(t, "http://hello.default.svc/fetch?url="+url.QueryEscape("http://hello/"))
 	})
@@ -59,7 +61,7 @@ func portForward(t *testing.T) {
 
 func volume(t *testing.T) {
 	const data = "http://keeper.default.svc.cluster.local/data"
-	kubectl(t, "rollout", "status", "deployment/keeper", "--timeout=90s")
+	kubectl(t, "rollout", "status", "deployment/keeper", "--timeout=180s")
 	kubectl(t, "wait", "persistentvolumeclaim/keeper", "--for=jsonpath={.status.phase}=Bound", "--timeout=10s")
 	waitFor(t, "the data to be stored", func() error {
 		req, err := http.NewRequest(http.MethodPut, data, strings.NewReader("sealed state"))
@@ -72,7 +74,7 @@ func volume(t *testing.T) {
 	first := kubectl(t, "get", "pods", "-l", "app=keeper", "-o", "name")
 	kubectl(t, "delete", first, "--grace-period=0", "--force")
 	kubectl(t, "wait", first, "--for=delete", "--timeout=60s")
-	kubectl(t, "rollout", "status", "deployment/keeper", "--timeout=90s")
+	kubectl(t, "rollout", "status", "deployment/keeper", "--timeout=180s")
 	waitFor(t, "the data to be read", func() error {
 		got, err := get(data)
 		if err == nil && got != "sealed state" {
@@ -87,7 +89,7 @@ func volume(t *testing.T) {
 
 func extendedResource(t *testing.T) {
 	kubectl(t, "wait", "pod/enclave", "--for=condition=PodScheduled=False", "--timeout=30s")
-	kubectl(t, "patch", "node", "kube-node", "--subresource=status", "--type=merge", "-p",
+	kubectl(t, "patch", "node", os.Getenv("MARBLERUN_CLUSTER_NODE"), "--subresource=status", "--type=merge", "-p",
 		`{"status": {"capacity": {"sgx.intel.com/epc": "100Mi"}, "allocatable": {"sgx.intel.com/epc": "100Mi"}}}`)
 	kubectl(t, "wait", "pod/enclave", "--for=condition=Ready", "--timeout=60s")
 }

@@ -26,8 +26,8 @@ func machine(t *testing.T) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{filepath.Join(home, ".kube", "cache"), "/var/lib/kubelet", "/var/lib/cni", "/usr/libexec/kubernetes", "/run/containerd",
-		"/var/log/pods", "/var/log/containers", "/run/cni", "/etc/cni"} {
+	for _, path := range []string{filepath.Join(home, ".kube", "cache"), "/var/lib/kubelet", "/var/lib/cni",
+		"/usr/libexec/kubernetes", "/run/containerd", "/var/log/pods", "/var/log/containers", "/run/cni", "/etc/cni"} {
 		if _, err := os.Stat(path); err == nil {
 			found = append(found, path)
 		}

@@ -99,6 +99,7 @@ packages() {
 	done
 	[ -n "$(cni_plugins)" ] || missing+=(containernetworking-plugins)
 	[ ${#missing[@]} -gt 0 ] || return 0
+	mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
 	need_root
 	command -v apt-get >/dev/null || die "missing programs, and no apt-get to install: ${missing[*]}" \
 		"install what your distribution calls these Debian packages"
