@@ -23,8 +23,8 @@ import (
 
 // TestLife follows one installation, with policies and metrics on, from the first start through crashes.
 func TestLife(t *testing.T) {
-	p := newPlane(t, "life")
 	t.Parallel()
+	p := newPlane(t, "life")
 	p.restricted(p.ns)
 	p.Helm(append(append([]string{"install", "marblerun", p.Chart("marblerun"), "-n", p.ns,
 		"--set", "marbleInjector.start=true,networkPolicy.enabled=true,podDisruptionBudget.enabled=true",

@@ -162,7 +162,20 @@ func (p *plane) deploy(files ...string) {
 // root is the mesh's root certificate, as PEM.
 func (p *plane) root() string {
 	p.Helper()
-	return p.Marblerun("certificate", "root", p.addr, "-i").Stdout
+	return p.rootBy(func(args ...string) kit.Command { return kit.Command{Args: append([]string{"marblerun"}, args...)} },
+		p.addr)
+}
+
+// rootBy is the root certificate at an address, by a way to run the CLI.
+func (p *plane) rootBy(cli func(...string) kit.Command, addr string) string {
+	p.Helper()
+	file := filepath.Join(p.TempDir(), "root.crt")
+	p.Do(cli("certificate", "root", addr, "-i", "-o", file))
+	text, err := os.ReadFile(file)
+	if err != nil || !strings.HasPrefix(string(text), "-----BEGIN CERTIFICATE-----") {
+		p.Fatalf("the root certificate of %s: %v: %q", addr, err, text)
+	}
+	return string(text)
 }
 
 // pods are the names of Pods with a label, and how often their containers were started again.
