@@ -85,13 +85,13 @@ func testRotation(in *installation) {
 	now := time.Now()
 	old, key := newCA(in.Kit, now.Add(-9*time.Hour), now.Add(time.Hour)) // 9/10 of its life are over
 	in.patchSecret(map[string][]byte{"ca.crt": old, "ca.key": key, "next.crt": nil, "next.key": nil, "previous.crt": nil})
+	s := in.keepCreating() // before they start: they hand over at their second look
 	in.Kubectl("-n", in.ns, "scale", "deployment/marble-injector", "--replicas=2")
-	in.ready()
-
-	s := in.keepCreating()
+	s.more(1)
 	if !bytes.Equal(in.secret()["ca.crt"], old) {
 		in.Log("this machine is slow: the CA had handed over before Pods were created")
 	}
+	in.DeploymentReady(in.ns, "marble-injector")
 	in.eventuallyServing("with the next CA", func(ca []byte) bool { return !bytes.Equal(ca, old) })
 	s.more(20)
 	s.stopWithoutFailure("CA and certificates rotated")
@@ -113,6 +113,9 @@ func TestLongRotation(t *testing.T) {
 		{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "-certLife=1m"},
 		{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "-caLife=3m"}]`)
 	in.ready()
+	old := in.secret()["ca.crt"] // for a year, of the injector without these arguments
+	in.patchSecret(map[string][]byte{"ca.crt": nil, "ca.key": nil})
+	in.eventuallyServing("with a CA of three minutes", func(ca []byte) bool { return len(ca) > 0 && !bytes.Equal(ca, old) })
 	s := in.keepCreating()
 	seen := map[string]bool{}
 	for end := time.Now().Add(7 * time.Minute); time.Now().Before(end); time.Sleep(time.Second) {

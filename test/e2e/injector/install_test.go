@@ -39,7 +39,7 @@ func TestInjector(t *testing.T) {
 		{"secret", testSecret},
 		{"rotation", testRotation},
 	} {
-		t.Run(part.name, func(t *testing.T) { part.test(in.with(t)) })
+		in.run(part.name, part.test)
 	}
 }
 
@@ -50,8 +50,16 @@ type installation struct {
 	pods string // whose Pods it sees
 }
 
-func (in *installation) with(t *testing.T) *installation {
-	return &installation{in.Kit.With(t), in.ns, in.pods}
+// run runs a subtest.
+func (in *installation) run(name string, part func(*installation)) {
+	in.TB.(*testing.T).Run(name, func(t *testing.T) {
+		sub := &installation{in.Kit.With(t), in.ns, in.pods}
+		t.Cleanup(func() {
+			sub.ShowIfFailed(sub.ns)
+			sub.ShowIfFailed(sub.pods)
+		})
+		part(sub)
+	})
 }
 
 // hooks is the name of the MutatingWebhookConfiguration.
@@ -65,14 +73,17 @@ func install(k *kit.Kit, purpose string, values ...string) *installation {
 	in.pods = k.Namespace(purpose+"-pods", in.ns, "sees")
 	args := []string{"install", "marblerun", k.Chart("marblerun"), "-n", in.ns,
 		// No Coordinator is needed: none of the Pods here is activated.
-		"--set", "coordinator.replicas=0", "--set", "coordinator.simulation=true",
+		"--set", "coordinator.replicas=0", "--set", "coordinator.simulation=true", "--set", "coordinator.pvcName=none",
 		"--set", "marbleInjector.start=true", "--set", "marbleInjector.reinvocationPolicy=IfNeeded",
 		"--set", "marbleInjector.metrics.enabled=true",
 		"--set", "marbleInjector.namespaceSelector.matchLabels." + in.ns + "=sees"}
 	for _, value := range values {
 		args = append(args, "--set", value)
 	}
-	k.Cleanup(func() { k.Helm("uninstall", "marblerun", "-n", in.ns, "--ignore-not-found") })
+	k.Cleanup(func() {
+		k.ShowIfFailed(in.ns)
+		k.Helm("uninstall", "marblerun", "-n", in.ns, "--ignore-not-found")
+	})
 	k.Helm(args...)
 	return in
 }

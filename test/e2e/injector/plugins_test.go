@@ -5,7 +5,6 @@ package injector
 
 import (
 	"strings"
-	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -35,8 +34,9 @@ func testPlugins(intel *installation) {
 		{custom, customKey, map[string]string{customKey: "3"}, "32Mi", map[string]string{customKey: "5"}},
 	} {
 		name, _, _ := strings.Cut(p.key, "/")
-		intel.TB.(*testing.T).Run(name, func(t *testing.T) {
-			p.in = p.in.with(t)
+		intel.run(name, func(part *installation) {
+			part.ns, part.pods = p.in.ns, p.in.pods
+			p.in = part
 			p.test()
 		})
 	}
@@ -85,6 +85,11 @@ func testTwoInstallations(intel, custom *installation) {
 		"example.com/epc": "3"}
 	if diff := cmp.Diff(want, limits(c)); diff != "" {
 		both.Error("limits:", diff)
+	}
+	first := min(intel.hooks(), custom.hooks()) // webhooks are called in the order of their configurations' names
+	coordinator := "coordinator-mesh-api." + strings.TrimPrefix(first, "marble-injector-") + ":2001"
+	if got := variables(c)["EDG_MARBLE_COORDINATOR_ADDR"]; got != coordinator {
+		both.Errorf("the Coordinator is %s, want %s: who comes first decides", got, coordinator)
 	}
 	if len(c.Env) != 4 || len(mounts(c)) != 1 || len(uuidVolumes(pod)) != 1 || len(tolerations(pod)) != 2 {
 		both.Errorf("%d variables, mounts %v, %d UUID volumes, tolerations %v", len(c.Env), mounts(c),

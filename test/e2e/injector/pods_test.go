@@ -148,13 +148,18 @@ func testStatefulSet(in *installation) {
 	if fields := uuidVolumes(after); len(fields) != 1 || fields[0] != "metadata.annotations['marblerun/uuid']" {
 		in.Errorf("UUID volumes of %v", fields)
 	}
-	in.NodeOnly() // what follows
-	files, err := filepath.Glob("/var/lib/kubelet/pods/" + string(after.UID) +
+	in.run("file", func(in *installation) { testUUIDFile(in, after) })
+}
+
+// testUUIDFile: the container finds the UUID in its file.
+func testUUIDFile(in *installation, pod *corev1.Pod) {
+	in.NodeOnly()
+	files, err := filepath.Glob("/var/lib/kubelet/pods/" + string(pod.UID) +
 		"/volumes/kubernetes.io~downward-api/uuid-file-*/uuid-file")
 	if err != nil || len(files) != 1 {
 		in.Fatalf("files %v, %v", files, err)
 	}
-	if text, err := os.ReadFile(files[0]); err != nil || string(text) != uuid {
+	if text, err := os.ReadFile(files[0]); err != nil || string(text) != pod.Annotations["marblerun/uuid"] {
 		in.Errorf("the container reads the UUID %q, %v", text, err)
 	}
 }

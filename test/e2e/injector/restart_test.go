@@ -26,12 +26,12 @@ func testRestart(in *installation) {
 	s.more(20)
 	s.stopWithoutFailure("Pod of the injector deleted")
 
-	in.killed()
+	in.run("killed", testKilled)
 }
 
-// killed: a process that ends without a word takes calls in work with it. Those fail, as failurePolicy says, until the
+// testKilled: a process that ends without a word takes calls in work with it. Those fail, as failurePolicy says, until the
 // node has noticed; then all is well again.
-func (in *installation) killed() {
+func testKilled(in *installation) {
 	in.NodeOnly()
 	pod := in.replicas()[0]
 	pid, err := processOf(pod.UID)

@@ -24,7 +24,8 @@ type stream struct {
 	failures map[string]int // how often, by what the API server said
 }
 
-// keepCreating creates Pods, and deletes them, until stop.
+// keepCreating creates Pods, and deletes them, until stop. Failures before the first success do not count: nobody serves
+// yet.
 func (in *installation) keepCreating() *stream {
 	ctx, end := context.WithCancel(in.Context())
 	s := &stream{in: in, end: end, failures: map[string]int{}}
@@ -59,7 +60,9 @@ func (s *stream) count(err error) {
 		s.created++
 		return
 	}
-	s.failures[err.Error()]++
+	if s.created > 0 {
+		s.failures[err.Error()]++
+	}
 }
 
 // more waits until n more Pods have been created.

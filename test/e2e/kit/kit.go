@@ -46,7 +46,8 @@ type Kit struct {
 	Kube   *kubernetes.Clientset
 	Config *rest.Config
 
-	home string // of helm's and marblerun's files
+	home  string // of helm's and marblerun's files
+	shown *shown
 }
 
 // New returns the Kit of a test, and skips the test outside of `make e2e`.
@@ -65,7 +66,7 @@ func New(t testing.TB) *Kit {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Kit{TB: t, Kube: kube, Config: config, home: t.TempDir()}
+	return &Kit{TB: t, Kube: kube, Config: config, home: t.TempDir(), shown: &shown{}}
 }
 
 // With returns the same Kit for a subtest.

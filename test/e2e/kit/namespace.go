@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -42,11 +43,36 @@ func (k *Kit) Namespace(purpose string, labels ...string) string {
 // the test failed. It waits for its end: the name is fixed, and another test may need it.
 func (k *Kit) DeletesNamespace(name string) {
 	k.Cleanup(func() {
-		if k.Failed() {
-			k.Show(name)
-		}
+		k.ShowIfFailed(name)
 		k.deleteNamespace(name)
 	})
+}
+
+// shown are namespaces that have been shown.
+type shown struct {
+	mu    sync.Mutex
+	names map[string]bool
+}
+
+func (s *shown) add(name string) (isNew bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.names[name] {
+		return false
+	}
+	if s.names == nil {
+		s.names = map[string]bool{}
+	}
+	s.names[name] = true
+	return true
+}
+
+// ShowIfFailed is Show if the test has failed, unless the namespace was shown before: for cleanups that take something
+// away before the namespace is deleted.
+func (k *Kit) ShowIfFailed(namespace string) {
+	if k.Failed() && k.shown.add(namespace) {
+		k.Show(namespace)
+	}
 }
 
 func (k *Kit) deleteNamespace(name string) {
