@@ -52,6 +52,12 @@ func newAuthority(now time.Time, life time.Duration) (*authority, error) {
 	return &authority{cert, key}, err
 }
 
+// age is the time since newAuthority made it.
+func (a *authority) age(now time.Time) time.Duration {
+	// Of a life of 10 minutes, NotBefore is 1 before it and NotAfter 10 after.
+	return now.Sub(a.cert.NotBefore) - min(maxSkew, a.cert.NotAfter.Sub(a.cert.NotBefore)/11)
+}
+
 // issue makes a serving certificate with a new key. It does not outlive the CA.
 func (a *authority) issue(now time.Time, life time.Duration, names []string) (*tls.Certificate, error) {
 	serial, err := serialNumber()

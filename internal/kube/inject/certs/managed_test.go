@@ -205,6 +205,33 @@ func TestCARotation(t *testing.T) {
 	}
 }
 
+// When the next CA comes late, because nobody was there in time, it signs no sooner than all API servers can know it,
+// whoever looks next.
+func TestTheNextCAIsKnownBeforeItSigns(t *testing.T) {
+	for _, life := range []time.Duration{3 * time.Minute, time.Hour, 360 * day} {
+		w := newWorld()
+		a, b := w.replica(), w.replica()
+		for _, m := range []*Managed{a, b} {
+			m.cfg.CALife, m.cfg.ServingLife = life, life/3
+		}
+		w.sync(t, a)
+		old := a.signer.cert
+		w.now = w.now.Add(life / 8 * 7)
+		w.sync(t, a, b)
+		w.now = w.now.Add(interval - time.Second)
+		w.sync(t, b, a)
+		if !a.signer.cert.Equal(old) || !b.signer.cert.Equal(old) {
+			t.Errorf("life %v: the next CA signs before an interval is over", life)
+		}
+		w.now = w.now.Add(time.Second)
+		w.sync(t, b, a)
+		if a.signer.cert.Equal(old) || b.signer.cert.Equal(old) {
+			t.Errorf("life %v: the next CA does not sign after an interval", life)
+		}
+		w.mustTrust(t, a, b)
+	}
+}
+
 func TestNoRotationWithoutTrust(t *testing.T) {
 	w := newWorld()
 	m := w.replica()

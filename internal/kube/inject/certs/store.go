@@ -73,16 +73,20 @@ func (s store) bundle() []byte {
 // step returns what the store should be now, and what happened in words; "" if nothing. trusted tells whether the API
 // server trusts a CA already.
 //
-// After 2/3 of the CA's life the next one is made and trusted beside it; after 5/6, if it is trusted, it signs. The old
-// one is trusted until it expires, and so are all certificates that it signed.
+// After 2/3 of the CA's life the next one is made and trusted beside it; after 5/6, if it is trusted, it signs. It does
+// not before it is an interval old: API servers learn of another bundle a moment after it was written. The old one is
+// trusted until it expires, and so are all certificates that it signed.
 func (s store) step(now time.Time, life time.Duration, trusted func(*x509.Certificate) bool,
 ) (_ store, what string, err error) {
 	if s.next != nil && now.After(s.next.cert.NotAfter) {
 		s.next = nil
 	}
 	expired := s.current == nil || now.After(s.current.cert.NotAfter)
+	takesOver := func() bool {
+		return expired || passed(s.current.cert, now, 5, 6) && trusted(s.next.cert) && s.next.age(now) >= interval
+	}
 	switch {
-	case s.next != nil && (expired || passed(s.current.cert, now, 5, 6) && trusted(s.next.cert)):
+	case s.next != nil && takesOver():
 		if !expired {
 			s.previous = append([]*x509.Certificate{s.current.cert}, s.previous...)
 			s.previous = s.previous[:min(len(s.previous), maxPrevious)]
