@@ -10,12 +10,8 @@ inputs() {
 }
 programs=$cache/$(inputs)
 
-# helm_program prints where helm is or will be: the version is the one in the module's own go.mod.
-helm_program() {
-	local version
-	version=$(awk '$1 == "helm.sh/helm/v4" {print $2; exit}' "$here/../../go.mod")
-	echo "$cache/helm-${version:-none}/helm"
-}
+# helm is the program's path: the version is the one in the module's own go.mod.
+helm=$cache/helm-$(awk '$1 == "helm.sh/helm/v4" {print $2; exit}' "$here/../../go.mod")/helm
 
 built() { [ -e "$programs/complete" ]; }
 
@@ -25,7 +21,7 @@ build() {
 	exec 9<"$cache"
 	flock -n 9 || { say "another build is at work: waiting for it"; flock 9; }
 	if built; then say "programs are there: $programs"; else build_programs; fi
-	if [ -x "$(helm_program)" ]; then say "helm is there: $(helm_program)"; else build_helm; fi
+	if [ -x "$helm" ]; then say "helm is there: $helm"; else build_helm; fi
 	exec 9<&-
 }
 
@@ -55,10 +51,8 @@ build_programs() {
 
 build_helm() {
 	need_go
-	local helm
-	helm=$(helm_program)
 	say "compiling helm"
-	mkdir -p "$(dirname "$helm")"
+	mkdir -p "${helm%/*}"
 	compile "$here/../.." "-s -w" "$helm.new" helm.sh/helm/v4/cmd/helm
 	mv "$helm.new" "$helm"
 }
