@@ -51,7 +51,7 @@ func (k Kube) change(
 	}
 	out := result{Plan: plan}
 	if how.wait {
-		out.Parts, err = rollout.Wait(ctx, c.Client, c.Namespace, plan.Parts(), how.timeout, follow(line.Set))
+		out.Parts, err = rollout.Wait(ctx, c.Client, c.Namespace, plan.Parts(), how.timeout, k.follow(line.Set))
 		line.Clear()
 		if err != nil {
 			return k.howToGoBack(k.notRunning(c, err), plan, w)

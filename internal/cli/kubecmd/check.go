@@ -68,7 +68,7 @@ func (k Kube) check(ctx context.Context, c *cluster.Cluster, installer *install.
 	if timeout == 0 {
 		show = func(string) {} // the one look is the result
 	}
-	out.Components, err = rollout.Wait(ctx, c.Client, c.Namespace, parts, timeout, follow(show))
+	out.Components, err = rollout.Wait(ctx, c.Client, c.Namespace, parts, timeout, k.follow(show))
 	line.Clear()
 	if err == nil {
 		err = k.state(ctx, c, &out)

@@ -131,8 +131,9 @@ func (f *formatValue) Set(s string) error {
 	return nil
 }
 
-// follow returns a function that shows how far the parts are.
-func follow(show func(string)) func([]rollout.Status) {
+// follow returns a function that shows how far the parts are. A line of a terminal is short, so it goes without the names
+// of Pods.
+func (k Kube) follow(show func(string)) func([]rollout.Status) {
 	return func(all []rollout.Status) {
 		text := ""
 		for _, s := range all {
@@ -143,8 +144,10 @@ func follow(show func(string)) func([]rollout.Status) {
 				text += ", "
 			}
 			text += s.String()
-			if len(s.Reasons) > 0 {
+			if len(s.Reasons) > 0 && k.Live == nil {
 				text += " (" + s.Reasons[0].String() + ")"
+			} else if len(s.Reasons) > 0 {
+				text += " (" + s.Reasons[0].Text + ")"
 			}
 		}
 		if text != "" {

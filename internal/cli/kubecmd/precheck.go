@@ -35,7 +35,7 @@ confidential VMs and simulation.`,
 			if err != nil {
 				return err
 			}
-			p := precheck.Prechecker{Cluster: c, Installer: installer, Chart: chart}
+			p := precheck.Prechecker{Cluster: c, Installer: installer, Chart: chart, Mapper: c.Access.ToRESTMapper}
 			report, err := p.Run(cmd.Context())
 			if err != nil {
 				return err

@@ -120,14 +120,23 @@ func (i *Installer) compare(p *Plan, before *release.Release) error {
 	}
 	if before != nil {
 		p.Changes = changes(before, p.chart, p.values, was, p.Objects)
-		p.missing(missing)
+		p.repair("missing in the cluster", missing)
 	}
-	p.Nothing = before != nil && p.Repair == "" && len(p.Changes) == 0 && p.Objects.same(was) && !p.adopt
+	if before == nil || p.Repair != "" || len(p.Changes) > 0 || !p.Objects.same(was) || p.adopt {
+		return nil
+	}
+	drifted, err := i.drift(p)
+	if err != nil {
+		return i.cluster.Explain(err)
+	}
+	p.Change = append(p.Change, drifted...)
+	p.repair("changed in the cluster", drifted)
+	p.Nothing = p.Repair == ""
 	return nil
 }
 
-// missing notes objects that somebody deleted.
-func (p *Plan) missing(keys []Key) {
+// repair notes objects that somebody else has deleted or changed.
+func (p *Plan) repair(why string, keys []Key) {
 	if len(keys) == 0 || p.Repair != "" {
 		return
 	}
@@ -135,7 +144,7 @@ func (p *Plan) missing(keys []Key) {
 	for _, k := range keys {
 		names = append(names, k.String())
 	}
-	p.Repair = "missing in the cluster: " + strings.Join(names, ", ")
+	p.Repair = why + ": " + strings.Join(names, ", ")
 }
 
 // changes says in words what differs between two revisions.

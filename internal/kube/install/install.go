@@ -61,7 +61,9 @@ type Installer struct {
 	live func(manifest string) ([]liveObject, error)
 	// validate has the API server check the objects of a manifest, and changes nothing.
 	validate func(manifest string) error
-	now      func() time.Time
+	// drift finds the plan's objects that are not as the chart has them.
+	drift func(p *Plan) ([]Key, error)
+	now   func() time.Time
 }
 
 // New returns an Installer. helmDriver is where Helm keeps its records: the value of HELM_DRIVER; empty: in Secrets.
@@ -72,7 +74,7 @@ func New(c *cluster.Cluster, helmDriver string) (*Installer, error) {
 	}
 	kube.ManagedFieldsManager = fieldManager // Helm has no other place for it
 	i := &Installer{cluster: c, config: config, now: time.Now}
-	i.live, i.validate = i.readLive, i.dryRun
+	i.live, i.validate, i.drift = i.readLive, i.dryRun, i.findDrift
 	return i, nil
 }
 

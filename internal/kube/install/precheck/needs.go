@@ -101,7 +101,7 @@ func (p Prechecker) needs(ctx context.Context, injector bool) ([]need, error) {
 	if _, err := namespaces.Get(ctx, p.Cluster.Namespace, metav1.GetOptions{}); apierrors.IsNotFound(err) {
 		needs = append(needs, need{resource: "namespaces", verbs: []string{"create"}})
 	}
-	mapper, err := p.Cluster.Access.ToRESTMapper()
+	mapper, err := p.Mapper()
 	if err != nil {
 		return nil, err
 	}

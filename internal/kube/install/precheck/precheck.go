@@ -16,6 +16,7 @@ import (
 
 	chart "helm.sh/helm/v4/pkg/chart/v2"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/version"
 
@@ -59,6 +60,8 @@ type Prechecker struct {
 	Cluster   *cluster.Cluster
 	Installer *install.Installer
 	Chart     *chart.Chart
+	// Mapper knows the resources of kinds.
+	Mapper func() (meta.RESTMapper, error)
 }
 
 // Run makes all checks. It fails only if the cluster cannot be reached.
