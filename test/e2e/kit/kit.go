@@ -9,6 +9,7 @@
 //	MARBLERUN_E2E=1       run; otherwise every test skips and says so
 //	KUBECONFIG            the cluster: the project's own (test/cluster), or any other
 //	MARBLERUN_DIST        what `go run ./release` wrote: images, charts
+//	MARBLERUN_DIST_OLD    the same of an older version, to upgrade from
 //	MARBLERUN_E2E_NODE=1  the tests run inside the only node of the project's own cluster, see [Kit.NodeOnly]
 //	MARBLERUN_E2E_LONG=1  also run what takes minutes, see [Kit.Long]
 //	MARBLERUN_E2E_FIGURES a file for what was measured, shown at the end, see [Kit.Figure]

@@ -46,13 +46,20 @@ type plane struct {
 	addr    string // of the client API, forwarded; see reach
 }
 
-// newPlane reserves names and a volume. Nothing is in the cluster yet.
+// newPlane reserves names and a volume. Nothing else is in the cluster yet.
 func newPlane(t testing.TB, purpose string) *plane {
+	t.Helper()
+	return place(t, purpose, true)
+}
+
+func place(t testing.TB, purpose string, withVolume bool) *plane {
 	t.Helper()
 	k := kit.New(t)
 	p := &plane{Kit: k, ns: "e2e-" + purpose + "-" + strings.ToLower(rand.Text()[:5])}
 	p.marbles = p.ns + "-m"
-	p.offerVolume()
+	if withVolume {
+		p.offerVolume()
+	}
 	k.DeletesNamespace(p.ns)
 	k.DeletesNamespace(p.marbles)
 	k.Cleanup(p.removeClusterObjects)
