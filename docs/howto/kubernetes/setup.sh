@@ -38,7 +38,10 @@ cleanup() {
   kubectl delete namespace echo --ignore-not-found
   marblerun uninstall
   kubectl delete namespace marblerun
-  kill $(jobs -p)
+  for job in $(jobs -p); do
+    pkill -P "$job" || true # what the loop of forward runs
+    kill "$job" || true
+  done
   rm -rf "$work"
 }
 

@@ -61,6 +61,9 @@ func newCluster(t *testing.T) *cluster {
 		t.Fatal("no node without taints")
 	}
 	c.serveCharts(t)
+	for _, s := range c.substitutions() {
+		t.Logf("in place of %s: %s, because %s", s.Old, s.New, s.Why)
+	}
 	return c
 }
 

@@ -18,14 +18,14 @@ import (
 // pageTimeout bounds one page.
 const pageTimeout = 10 * time.Minute
 
-const placeholder = "a placeholder of the seed guide"
+const placeholder = "it is a placeholder of the seed guide"
 
 // substitutions is all that is changed in the guides before they are executed.
 func (c *cluster) substitutions() []Substitution {
 	return []Substitution{
-		{Old: "https://helm.edgeless.systems/stable", New: c.repository, Why: "the machine has no way to the Internet: " +
+		{Old: "https://helm.edgeless.systems/stable", New: c.repository, Why: "there may be no way to the Internet: " +
 			"a loopback server has what `go run ./release` made of this checkout, under the same repository name"},
-		{Old: "https://marblerun.github.io/helm/stable", New: c.repository, Why: "the same"},
+		{Old: "https://marblerun.github.io/helm/stable", New: c.repository, Why: "it is the same one, as it will be published"},
 		{Old: "<image_name>", New: "oe-app", Why: placeholder},
 		{Old: "<image_reference>", New: "ghcr.io/marblerun/marblerun/samples/web:v0.1.0", Why: placeholder},
 		{Old: "<exec>", New: "[/premain-libos]", Why: placeholder},
