@@ -56,7 +56,8 @@ func TestDockerfilesAgreeWithTheRelease(t *testing.T) {
 		t.Run(p.Name, func(t *testing.T) {
 			last, text := instructions(t, name)
 			for _, want := range []string{
-				"FROM scratch", `-ldflags "` + flags + `"`, "-trimpath", "-buildvcs=false", "ENV CGO_ENABLED=0 GOAMD64=v1 GOARM64=v8.0",
+				"FROM scratch", `-ldflags "` + flags + `"`, "-trimpath", "-buildvcs=false",
+				"ENV CGO_ENABLED=0 GOAMD64=v1 GOARM64=v8.0",
 				"ARG GO_IMAGE=golang:" + string(goVersion[1]) + "\n",
 			} {
 				if !strings.Contains(text, want) {

@@ -43,7 +43,8 @@ func TestRealImages(t *testing.T) {
 		if written[path.Base(b.Name)+".tar"] == "" {
 			t.Errorf("no archive of %s", b.Name)
 		}
-		if !strings.Contains(written["digests.txt"], b.ref+"@"+b.digest.String()+"\n") || !strings.HasSuffix(b.ref, ":v9.9.9") {
+		pinned := b.ref + "@" + b.digest.String() + "\n"
+		if !strings.Contains(written["digests.txt"], pinned) || !strings.HasSuffix(b.ref, ":v9.9.9") {
 			t.Errorf("digests.txt lacks %s:\n%s", b.ref, written["digests.txt"])
 		}
 		want := []string{}

@@ -6,8 +6,8 @@
 //
 //	go run ./release [-version 0.1.0] [-out dist] [-only bin,images,sbom,charts] [-platforms linux/amd64]
 //
-// "make release" runs all of it, "make images" the images. docs/howto/release.md tells how to publish the result and how to
-// check that it is the same that others get.
+// "make release" runs all of it, "make images" the images. docs/howto/release.md tells how to publish the result
+// and how to check that it is the same that others get.
 //
 // Invariants:
 //   - Everything in dist is reproducible: the same commit and the same Go release give the same bytes, wherever and

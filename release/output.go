@@ -16,8 +16,8 @@ import (
 
 const sumsFile = "SHA256SUMS"
 
-// claim makes the folder this program's own. Its parts are emptied before they are made again, which must not happen to a
-// folder that somebody else uses: -out / would empty /bin.
+// claim makes the folder this program's own. Its parts are emptied before they are made again, which must not
+// happen to a folder that somebody else uses: -out / would empty /bin.
 func (r *release) claim() error {
 	if err := os.MkdirAll(r.out, 0o755); err != nil {
 		return fmt.Errorf("making the folder for the release: %w", err)

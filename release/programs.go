@@ -71,9 +71,10 @@ func pictures(roots []byte) []picture {
 	return all
 }
 
-// sample is a Marble: premain-libos activates it and becomes the sample. Both are in the entrypoint, because arguments of a Pod
-// replace the command of an image, and those of a Marble come from the manifest alone. Relative paths of the manifest's files
-// count from the working directory, which the Marble may write to; with a read-only root it needs a volume there.
+// sample is a Marble: premain-libos activates it and becomes the sample. Both are in the entrypoint, because
+// arguments of a Pod replace the command of an image, and those of a Marble come from the manifest alone. Relative
+// paths of the manifest's files count from the working directory, which the Marble may write to; with a read-only
+// root it needs a volume there.
 func sample(name string, ports []string) picture {
 	return picture{image.Spec{
 		Name: "samples/" + name, Title: "Marblerun sample " + name,

@@ -92,8 +92,8 @@ func (r *release) make(ctx context.Context) error {
 	return r.finish()
 }
 
-// makePrograms writes NAME-OS-ARCH, and premain-libos for linux/amd64 under its plain name, by which Dockerfiles of users
-// download it from the latest release.
+// makePrograms writes NAME-OS-ARCH, and premain-libos for linux/amd64 under its plain name, by which Dockerfiles
+// of users download it from the latest release.
 func (r *release) makePrograms(ctx context.Context, dir string) error {
 	for _, p := range programs() {
 		name := path.Base(p.pkg)
@@ -152,7 +152,8 @@ func (r *release) makeImages(ctx context.Context, dir string) error {
 		fmt.Fprintf(&digests, "%s@%s\n", b.ref, b.digest)
 	}
 	file := filepath.Join(dir, "digests.txt")
-	if err := r.write(file, func(w io.Writer) error { _, err := io.WriteString(w, digests.String()); return err }); err != nil {
+	text := func(w io.Writer) error { _, err := io.WriteString(w, digests.String()); return err }
+	if err := r.write(file, text); err != nil {
 		return err
 	}
 	return r.pushImages(ctx, images)

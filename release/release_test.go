@@ -35,7 +35,8 @@ func environment(pairs ...string) func(string) string {
 
 func TestOptions(t *testing.T) {
 	commit := strings.Repeat("ab", 20)
-	args := []string{"-version", "1.2.3-rc.1", "-commit", commit, "-only", "images,charts", "-platforms", "linux/arm64", "-out", "/x"}
+	args := []string{"-version", "1.2.3-rc.1", "-commit", commit, "-out", "/x",
+		"-only", "images,charts", "-platforms", "linux/arm64"}
 	o, err := readOptions(t.Context(), args, environment("SOURCE_DATE_EPOCH", "1700000000"), t.Output())
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +64,8 @@ func TestOptionsByDefault(t *testing.T) {
 	if o.version != version || o.dateGiven || !slices.Equal(o.only, sections[:]) || len(o.selected(linux())) != 2 {
 		t.Errorf("got %+v", o)
 	}
-	if head := git(t.Context(), "..", "log", "-1", "--format=%H %ct"); head != "" && head != fmt.Sprint(o.commit, " ", o.date.Unix()) {
+	head := git(t.Context(), "..", "log", "-1", "--format=%H %ct", o.commit)
+	if head != "" && head != fmt.Sprint(o.commit, " ", o.date.Unix()) {
 		t.Errorf("commit %s of %d, HEAD is %s", o.commit, o.date.Unix(), head)
 	}
 }
@@ -115,7 +117,9 @@ func TestRunMakesTheSameTwice(t *testing.T) {
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	want := []string{"SHA256SUMS", "charts/index.yaml", "charts/marblerun-9.9.9.tgz", "charts/marblerun-coordinator-9.9.9.tgz"}
+	want := []string{
+		"SHA256SUMS", "charts/index.yaml", "charts/marblerun-9.9.9.tgz", "charts/marblerun-coordinator-9.9.9.tgz",
+	}
 	if diff := cmp.Diff(want, names); diff != "" {
 		t.Error(diff)
 	}
@@ -143,8 +147,8 @@ func files(t *testing.T, dir string) map[string]string {
 func TestRunReplacesOnlyItsOwn(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "dist")
 	make := func(version string) error {
-		return run(t.Context(), []string{"-only", "charts", "-chart", "release/helmrepo/testdata/chart", "-out", out, "-version", version},
-			environment("SOURCE_DATE_EPOCH", "0"), t.Output())
+		args := []string{"-only", "charts", "-chart", "release/helmrepo/testdata/chart", "-out", out, "-version", version}
+		return run(t.Context(), args, environment("SOURCE_DATE_EPOCH", "0"), t.Output())
 	}
 	if err := make("1.0.0"); err != nil {
 		t.Fatal(err)

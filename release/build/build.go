@@ -3,9 +3,9 @@
 
 // Package build compiles the programs of a release, each once per platform.
 //
-// Invariant: the bytes of a program depend on the source, the version, the commit and the Go release only. So cgo is off,
-// paths are trimmed, nothing is stamped by the version control system, and variables of the environment that change
-// what the compiler does are set here.
+// Invariant: the bytes of a program depend on the source, the version, the commit and the Go release only. So cgo
+// is off, paths are trimmed, nothing is stamped by the version control system, and variables of the environment
+// that change what the compiler does are set here.
 package build
 
 import (
@@ -44,8 +44,8 @@ type Compiler struct {
 	done map[Platform]map[string]string
 }
 
-// Programs compiles those of the packages, e.g. "./cmd/coordinator", that were not compiled for p before, and returns the
-// paths of all that were by their names.
+// Programs compiles those of the packages, e.g. "./cmd/coordinator", that were not compiled for p before, and
+// returns the paths of all that were by their names.
 func (c *Compiler) Programs(ctx context.Context, p Platform, packages ...string) (map[string]string, error) {
 	if c.done == nil {
 		c.done = map[Platform]map[string]string{}
@@ -90,7 +90,8 @@ func (c *Compiler) compile(ctx context.Context, p Platform, dir string, packages
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	args := []string{"build", "-trimpath", "-buildvcs=false", "-ldflags", c.linkerFlags(), "-o", dir + string(filepath.Separator)}
+	args := []string{"build", "-trimpath", "-buildvcs=false", "-ldflags", c.linkerFlags(),
+		"-o", dir + string(filepath.Separator)}
 	cmd := exec.CommandContext(ctx, "go", append(args, packages...)...)
 	cmd.Dir = c.Root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+p.OS, "GOARCH="+p.Arch,

@@ -68,7 +68,8 @@ func TestProgramsAreReproducible(t *testing.T) {
 // copySource copies what a package is compiled from.
 func copySource(t *testing.T, pkg, to string) {
 	t.Helper()
-	list := exec.Command("go", "list", "-deps", "-f", "{{if .Module}}{{if .Module.Main}}{{.ImportPath}}{{end}}{{end}}", pkg)
+	const ours = "{{if .Module}}{{if .Module.Main}}{{.ImportPath}}{{end}}{{end}}"
+	list := exec.Command("go", "list", "-deps", "-f", ours, pkg)
 	list.Dir = root
 	out, err := list.Output()
 	if err != nil {

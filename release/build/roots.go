@@ -15,8 +15,9 @@ import (
 	"path/filepath"
 )
 
-// RootsModule has Mozilla's root certificates as the Go project publishes them, rootsSum is its sum in go.sum. Pinned, so
-// that images are reproducible: update both together, with "go mod download -json golang.org/x/crypto/x509roots/fallback@latest".
+// RootsModule has Mozilla's root certificates as the Go project publishes them, rootsSum is its sum in go.sum.
+// Pinned, so that images are reproducible: update both together, with "go mod download -json
+// golang.org/x/crypto/x509roots/fallback@latest".
 const (
 	RootsModule = "golang.org/x/crypto/x509roots/fallback@v0.0.0-20261030153154-30a33513ff6d"
 	rootsSum    = "h1:5NBkmd8MXirajj6AAEpi4HFVJnVkBNPTL1ggYAKqaws="

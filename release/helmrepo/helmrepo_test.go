@@ -96,8 +96,8 @@ func TestBothChartsHaveTheSameContents(t *testing.T) {
 	if len(names) > 0 || first["notes.bak"] != "" {
 		t.Errorf("missing %v, ignored file packaged: %t", names, first["notes.bak"] != "")
 	}
-	wantValues := "# Comments stay.\ncoordinator:\n  repository: ghcr.io/marblerun/marblerun\n  version: \"v1.2.3\"  # so does this\n\n" +
-		"marbleInjector:\n  version: v1.2.3\nother:\n  version: v0.1.0\n"
+	wantValues := "# Comments stay.\ncoordinator:\n  repository: ghcr.io/marblerun/marblerun\n" +
+		"  version: \"v1.2.3\"  # so does this\n\nmarbleInjector:\n  version: v1.2.3\nother:\n  version: v0.1.0\n"
 	if diff := cmp.Diff(wantValues, first["values.yaml"]); diff != "" {
 		t.Error(diff)
 	}
@@ -217,12 +217,13 @@ func TestVersions(t *testing.T) {
 
 func TestSetVersions(t *testing.T) {
 	for name, tt := range map[string]struct{ values, want string }{
-		"nothing":          {"", ""},
-		"only a comment":   {"# x\n", "# x\n"},
-		"empty follows":    {"coordinator:\n  version: \"\"\n", "coordinator:\n  version: \"\"\n"},
-		"plain":            {"coordinator: {version: v1}\n", "coordinator: {version: v9}\n"},
-		"both, no newline": {"coordinator:\n  version: a\nmarbleInjector:\n  version: 'b' # b", "coordinator:\n  version: v9\nmarbleInjector:\n  version: 'v9' # b"},
-		"elsewhere":        {"version: v1\nx: {version: v1}\n", "version: v1\nx: {version: v1}\n"},
+		"nothing":        {"", ""},
+		"only a comment": {"# x\n", "# x\n"},
+		"empty follows":  {"coordinator:\n  version: \"\"\n", "coordinator:\n  version: \"\"\n"},
+		"plain":          {"coordinator: {version: v1}\n", "coordinator: {version: v9}\n"},
+		"both, no newline": {"coordinator:\n  version: a\nmarbleInjector:\n  version: 'b' # b",
+			"coordinator:\n  version: v9\nmarbleInjector:\n  version: 'v9' # b"},
+		"elsewhere": {"version: v1\nx: {version: v1}\n", "version: v1\nx: {version: v1}\n"},
 	} {
 		got, err := setVersions([]byte(tt.values), "v9")
 		if err != nil || string(got) != tt.want {

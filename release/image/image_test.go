@@ -35,7 +35,10 @@ func testSpec() Spec {
 	return Spec{
 		Name: "samples/web", Title: "A sample",
 		Layers: [][]File{
-			{{Path: "/marble", Folder: true, Mode: 0o700, Owner: ID}, {Path: "/etc/ssl/certs/x.crt", Mode: 0o644, Content: []byte("x")}},
+			{
+				{Path: "/marble", Folder: true, Mode: 0o700, Owner: ID},
+				{Path: "/etc/ssl/certs/x.crt", Mode: 0o644, Content: []byte("x")},
+			},
 			{{Path: "/web", Mode: 0o755, Program: "web"}},
 		},
 		Entrypoint: []string{"/web"}, Env: []string{"A=b"}, WorkingDir: "/marble", Ports: []string{"8443/tcp"},

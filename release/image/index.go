@@ -12,8 +12,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// index is an OCI image index whose entries say what engines need and no more: package mutate gives each the artifactType
-// of its configuration, which image-spec v1.1 reserves for what is no image.
+// index is an OCI image index whose entries say what engines need and no more: package mutate gives each the
+// artifactType of its configuration, which image-spec v1.1 reserves for what is no image.
 type index struct {
 	manifest v1.IndexManifest
 	images   map[v1.Hash]v1.Image

@@ -94,7 +94,8 @@ func ociPURL(name, digest, tag string) string {
 	return "pkg:oci/" + path.Base(name) + "@" + escape(digest) + "?repository_url=" + escape(name) + "&tag=" + escape(tag)
 }
 
-// escape is percent-encoding as purl-spec has it: url.QueryEscape writes "+" for a blank only, which versions do not have.
+// escape is percent-encoding as purl-spec has it: url.QueryEscape writes "+" for a blank only, which versions do
+// not have.
 func escape(text string) string {
 	return strings.ReplaceAll(url.QueryEscape(text), "%2F", "/")
 }

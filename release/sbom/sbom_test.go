@@ -28,12 +28,16 @@ import (
 // premain compiles a program with dependencies.
 func premain(t *testing.T) Program {
 	t.Helper()
-	compiler := build.Compiler{Root: "../..", Dir: t.TempDir(), Version: "1.2.3", Commit: strings.Repeat("0", 40), Log: io.Discard}
+	compiler := build.Compiler{
+		Root: "../..", Dir: t.TempDir(), Version: "1.2.3", Commit: strings.Repeat("0", 40), Log: io.Discard,
+	}
 	programs, err := compiler.Programs(t.Context(), build.Platform{OS: "linux", Arch: "amd64"}, "./cmd/premain-libos")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Program{Name: "premain-libos", Package: "cmd/premain-libos", Platform: "linux/amd64", File: programs["premain-libos"]}
+	return Program{
+		Name: "premain-libos", Package: "cmd/premain-libos", Platform: "linux/amd64", File: programs["premain-libos"],
+	}
 }
 
 func text(t *testing.T, bom *cdx.BOM) []byte {
@@ -91,7 +95,8 @@ func TestProgram(t *testing.T) {
 	if got, want := (*main.Hashes)[0].Value, fmt.Sprintf("%x", sha256.Sum256(content)); got != want {
 		t.Errorf("hash %s instead of %s", got, want)
 	}
-	if main.Version != "v1.2.3" || main.PackageURL != "pkg:golang/github.com/marblerun/marblerun@v1.2.3#cmd/premain-libos" {
+	const wantPURL = "pkg:golang/github.com/marblerun/marblerun@v1.2.3#cmd/premain-libos"
+	if main.Version != "v1.2.3" || main.PackageURL != wantPURL {
 		t.Errorf("%s %s", main.Version, main.PackageURL)
 	}
 }
@@ -112,7 +117,9 @@ func TestImage(t *testing.T) {
 	for _, c := range *bom.Components {
 		kinds = append(kinds, string(c.Type)+" "+c.Name)
 	}
-	for _, want := range []string{"application premain-libos", "application other", "data Mozilla root certificates", "library std"} {
+	for _, want := range []string{
+		"application premain-libos", "application other", "data Mozilla root certificates", "library std",
+	} {
 		if !slices.Contains(kinds, want) {
 			t.Errorf("no %s in %q", want, kinds)
 		}
