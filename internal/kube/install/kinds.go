@@ -9,17 +9,22 @@ import (
 	"slices"
 
 	"helm.sh/helm/v4/pkg/action"
+	"helm.sh/helm/v4/pkg/chart/common"
 	chart "helm.sh/helm/v4/pkg/chart/v2"
 	"helm.sh/helm/v4/pkg/kube"
 	release "helm.sh/helm/v4/pkg/release/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// Render renders a chart without a cluster.
-func Render(c *chart.Chart, namespace string, values map[string]any) (Objects, error) {
+// Render renders a chart without a cluster, as if for a version of Kubernetes, e.g. v1.35.0.
+func Render(c *chart.Chart, kubernetes, namespace string, values map[string]any) (Objects, error) {
+	version, err := common.ParseKubeVersion(kubernetes)
+	if err != nil {
+		return nil, fmt.Errorf("rendering the chart: %w", err)
+	}
 	run := action.NewInstall(action.NewConfiguration(action.ConfigurationSetLogger(slog.DiscardHandler)))
 	run.DryRunStrategy, run.WaitStrategy = action.DryRunClient, kube.HookOnlyStrategy
-	run.ReleaseName, run.Namespace = ReleaseName, namespace
+	run.ReleaseName, run.Namespace, run.KubeVersion = ReleaseName, namespace, version
 	rendered, err := run.Run(c, copyValues(values))
 	if err != nil {
 		return nil, fmt.Errorf("rendering the chart: %w", err)
@@ -32,8 +37,8 @@ func Render(c *chart.Chart, namespace string, values map[string]any) (Objects, e
 }
 
 // Kinds are those of a chart's objects, without repetition.
-func Kinds(c *chart.Chart, namespace string, values map[string]any) ([]schema.GroupVersionKind, error) {
-	objects, err := Render(c, namespace, values)
+func Kinds(c *chart.Chart, kubernetes, namespace string, values map[string]any) ([]schema.GroupVersionKind, error) {
+	objects, err := Render(c, kubernetes, namespace, values)
 	if err != nil {
 		return nil, err
 	}

@@ -105,7 +105,12 @@ func (p Prechecker) needs(ctx context.Context, injector bool) ([]need, error) {
 	if err != nil {
 		return nil, err
 	}
-	kinds, err := install.Kinds(p.Chart, p.Cluster.Namespace, map[string]any{"marbleInjector": map[string]any{"start": injector}})
+	info, err := p.Cluster.Client.Discovery().ServerVersion()
+	if err != nil {
+		return nil, err
+	}
+	values := map[string]any{"marbleInjector": map[string]any{"start": injector}}
+	kinds, err := install.Kinds(p.Chart, info.GitVersion, p.Cluster.Namespace, values)
 	if err != nil {
 		return nil, err
 	}

@@ -114,6 +114,8 @@ func (s Source) locate(settings *cli.EnvSettings) (string, error) {
 		return "", api.WithHint(fmt.Errorf("%s is an OCI registry", options.RepoURL),
 			"Pull the chart with 'helm pull' and name the file with --marblerun-chart-path.")
 	}
+	// Helm would look into the index that it keeps of every repository it knows; all that is needed is here.
+	settings.RepositoryConfig = ""
 	return options.LocateChart(Name, settings)
 }
 
