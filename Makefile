@@ -3,7 +3,7 @@
 VERSION ?= 0.1.0
 COMMIT  := $(shell git rev-parse HEAD 2>/dev/null || echo 0000000000000000000000000000000000000000)
 LDFLAGS := -s -w -buildid= -X main.version=$(VERSION) -X main.commit=$(COMMIT)
-GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
+GOBUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 
 .PHONY: build demo test e2e bench lint fuzz docs clean help
 
