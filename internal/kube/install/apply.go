@@ -83,7 +83,8 @@ func (i *Installer) release(p *Plan) error {
 		return nil
 	}
 	status := p.last.Info.Status
-	if !status.IsPending() && status != common.StatusUninstalling {
+	switch status {
+	case common.StatusDeployed, common.StatusFailed, common.StatusUninstalled:
 		return nil
 	}
 	p.last.SetStatus(common.StatusFailed, "broken off: "+status.String())
