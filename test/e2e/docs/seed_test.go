@@ -131,26 +131,29 @@ func (c *cluster) do(t *testing.T, texts ...string) {
 	}
 }
 
-// during runs a check while a text is executed, and ends that then: the command waits for an image that is missing. What
-// it has said must name the image.
+// during runs a check while a text is executed that waits for an image that is missing, and ends it when it has named
+// that image.
 func (c *cluster) during(t *testing.T, text string, check func()) {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan Result, 1)
-	go func() { ended <- c.result(ctx, t.TempDir(), text) }()
+	dir, ended := t.TempDir(), make(chan Result, 1)
+	go func() { ended <- c.result(ctx, dir, text) }()
 	defer func() {
 		stop()
-		r := <-ended
-		t.Logf("%s%s", text, r.Printed)
-		if !strings.Contains(r.Printed, "coordinator-sgx") {
-			t.Errorf("%q does not say which image is missing (%v)", text, r.Err)
-		}
+		t.Logf("%s%s", text, (<-ended).Printed)
 	}()
 	eventually(t, "the Coordinator's Deployment", func() string {
 		_, err := c.try("kubectl", "-n", "marblerun", "get", "deployment", "marblerun-coordinator")
 		return errorText(err)
 	})
 	check()
+	eventually(t, "the command names the image that is missing", func() string {
+		said, err := os.ReadFile(filepath.Join(dir, "log"))
+		if strings.Contains(string(said), "/coordinator-sgx:v") {
+			return ""
+		}
+		return string(said) + errorText(err)
+	})
 }
 
 // result is what became of one text.
