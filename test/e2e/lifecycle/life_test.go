@@ -9,13 +9,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/marblerun/marblerun/test/e2e/kit"
@@ -35,9 +36,11 @@ func TestLife(t *testing.T) {
 		t.Run(name, func(t *testing.T) { do(p.with(t)) })
 	}
 	p.reach(2) // the port-forward is to outlive the steps
+	step("Service address", (*plane).servedByClusterIP)
 	step("waits for a manifest", (*plane).waitsForManifest)
 	step("Marbles talk", (*plane).marblesTalk)
 	step("stranger", (*plane).strangerIsRefused)
+	step("drain", (*plane).isNotDrained)
 	survives := func(crash func(*plane)) func(*plane) {
 		return func(p *plane) { p.survives(crash) }
 	}
@@ -49,7 +52,6 @@ func TestLife(t *testing.T) {
 func (p *plane) waitsForManifest() {
 	p.ready(clientAPI, true)
 	p.ready(meshAPI, false)
-	p.servedByClusterIP()
 	p.deploy("echo.yaml")
 	p.logHas(p.marbles, "app=echo-server", "activating marble of type echo-server")
 	p.ready(meshAPI, false)
@@ -60,7 +62,9 @@ func (p *plane) waitsForManifest() {
 	p.DeploymentReady(p.marbles, "echo-server")
 	p.logHas(p.marbles, "app=echo-server", "listening on")
 	for pod, restarts := range p.pods(p.marbles, "app=echo-server") {
-		p.Logf("Pod %s was restarted %d times", pod, restarts)
+		if restarts > 0 {
+			p.Errorf("Pod %s was restarted %d times, instead of waiting", pod, restarts)
+		}
 	}
 }
 
@@ -91,10 +95,7 @@ func (p *plane) ready(service string, want bool) {
 
 // servedByClusterIP asks the Service by its name, from the node. Elsewhere only Pods could.
 func (p *plane) servedByClusterIP() {
-	if os.Getenv("MARBLERUN_E2E_NODE") == "" {
-		p.Log("not tried: the Service's own address, which cannot be reached from outside of the cluster")
-		return
-	}
+	p.NodeOnly()
 	out := p.Marblerun("status", fmt.Sprintf("%s.%s.svc.cluster.local:%d", clientAPI, p.ns, clientPort), "-i")
 	p.has("status", out.Stdout, "2: ")
 }
@@ -148,5 +149,21 @@ func (p *plane) strangerIsRefused() {
 	p.logHas(p.ns, ofCoordinator, reason)
 	if out := p.Marblerun("activations", p.addr, "-i"); strings.Contains(out.Stdout, "stranger") {
 		p.Errorf("it was activated:\n%s", out.Stdout)
+	}
+}
+
+// isNotDrained: with its PodDisruptionBudget nobody takes the Coordinator away by draining its node.
+func (p *plane) isNotDrained() {
+	p.Eventually("the PodDisruptionBudget knows the Pod", func(ctx context.Context) error {
+		budget, err := p.Kube.PolicyV1().PodDisruptionBudgets(p.ns).Get(ctx, coordinator, metav1.GetOptions{})
+		if err == nil && budget.Status.CurrentHealthy != 1 {
+			err = fmt.Errorf("%+v", budget.Status)
+		}
+		return err
+	})
+	err := p.Kube.CoreV1().Pods(p.ns).EvictV1(p.Context(), &policyv1.Eviction{
+		ObjectMeta: metav1.ObjectMeta{Name: p.onlyPod(p.ns, ofCoordinator)}})
+	if !apierrors.IsTooManyRequests(err) {
+		p.Errorf("evicting the Coordinator: %v, want that its budget forbids it", err)
 	}
 }

@@ -64,7 +64,8 @@ func TestObjects(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := dryRun(k.With(t), ns, strings.ReplaceAll(string(text), "namespace: marblerun\n", "namespace: "+ns+"\n")); err != nil {
+			here := strings.ReplaceAll(string(text), "namespace: marblerun\n", "namespace: "+ns+"\n")
+			if _, err := dryRun(k.With(t), ns, here); err != nil {
 				t.Error(err)
 			}
 		})

@@ -74,7 +74,8 @@ func (p *plane) uninstalls(install, uninstall, uninstallAll func()) {
 		p.Errorf("the Marbles were %v and are %v", marbles, after)
 	}
 	p.Kubectl("delete", "namespace", p.marbles, "--timeout=60s")
-	namespace := []string{"namespaces " + p.ns, "configmaps " + p.ns + "/kube-root-ca.crt", "serviceaccounts " + p.ns + "/default"}
+	namespace := []string{"namespaces " + p.ns, "configmaps " + p.ns + "/kube-root-ca.crt",
+		"serviceaccounts " + p.ns + "/default"}
 	p.leaves("uninstalling", before, append(namespace, "persistentvolumeclaims "+p.ns+"/"+claim))
 
 	install()

@@ -25,6 +25,7 @@ import (
 
 // TestUpgrade goes from the version before to this one.
 func TestUpgrade(t *testing.T) {
+	t.Parallel()
 	t.Run("helm", func(t *testing.T) {
 		t.Parallel()
 		p, old := newPlane(t, "helmup"), olderChart(t)
@@ -56,6 +57,11 @@ func TestUpgrade(t *testing.T) {
 		p.has("marblerun version", p.Marblerun("version", "-n", p.ns).Stdout, "Coordinator Version: v"+p.Version())
 		out := p.Marblerun("upgrade", "-n", p.ns)
 		p.has("a second upgrade", out.Stdout, "nothing to do")
+		// What would lose the state is refused.
+		out = p.Fails("marblerun", "upgrade", "-n", p.ns, "--marblerun-chart-path", old)
+		p.has("a downgrade", out.Stderr, "older", "--force")
+		out = p.Fails("marblerun", "upgrade", "-n", p.ns, "--set", "coordinator.simulation=false")
+		p.has("from simulation to SGX", out.Stderr, "cannot open its state", "--force")
 	})
 }
 
