@@ -31,14 +31,16 @@ func run(args ...string) (code int, out, err string) {
 	return code, stdout.String(), stderr.String()
 }
 
-// commands are the words of all commands that people may use, those of cobra excepted.
+// commands are the words of all commands that people may use, those of cobra and those of the past excepted.
 func commands() [][]string {
 	var all [][]string
 	var walk func(cmd *cobra.Command)
 	walk = func(cmd *cobra.Command) {
 		all = append(all, strings.Fields(cmd.CommandPath())[1:])
 		for _, sub := range cmd.Commands() {
-			walk(sub)
+			if !sub.Hidden {
+				walk(sub)
+			}
 		}
 	}
 	walk(cli.Root(cli.Env{Stdout: &bytes.Buffer{}, Stderr: &bytes.Buffer{}}))

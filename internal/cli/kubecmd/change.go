@@ -130,7 +130,7 @@ func (k Kube) next(out result) {
 			port = install.ServicePort(o, port)
 		}
 	}
-	if out.Simulation() {
+	if out.Platform == install.Simulation {
 		simulation = " --insecure"
 	}
 	forward := fmt.Sprintf("kubectl -n %s port-forward svc/coordinator-client-api %d:%d --address localhost", out.Namespace, port, port)

@@ -1,12 +1,13 @@
 // Copyright The Marblerun Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package kubecmd are the commands about MarbleRun on Kubernetes: install, upgrade, uninstall, precheck, check, version,
-// and the namespace commands of MarbleRun before 0.6. What they do is in packages below internal/kube; here are flags and
-// words.
+// Package kubecmd are the commands about MarbleRun on Kubernetes: install, upgrade, uninstall, precheck, check,
+// version, and the namespace commands of MarbleRun before 0.6. What they do is in packages below internal/kube; here
+// are flags and words.
 //
-// Invariants: the lines that scripts for MarbleRun 1.x look for are on stdout and as they were; progress goes to stderr.
-// What the API server passed on from a Coordinator is called unverified, and decides nothing but what check says.
+// Invariants: the lines that scripts for MarbleRun 1.x look for are on stdout and as they were; progress goes to
+// stderr. What the API server passed on from a Coordinator is called unverified, and decides nothing but what check
+// says.
 package kubecmd
 
 import (
@@ -131,8 +132,8 @@ func (f *formatValue) Set(s string) error {
 	return nil
 }
 
-// follow returns a function that shows how far the parts are. A line of a terminal is short, so it goes without the names
-// of Pods.
+// follow returns a function that shows how far the parts are. A line of a terminal is short, so it goes without the
+// names of Pods.
 func (k Kube) follow(show func(string)) func([]rollout.Status) {
 	return func(all []rollout.Status) {
 		text := ""

@@ -65,7 +65,7 @@ func (k Kube) precheck(r *precheck.Report) {
 		k.Say("Cluster does not support SGX, you may still run MarbleRun in simulation mode")
 		k.Say("To install MarbleRun run [marblerun install --simulation]")
 		k.Say("If your nodes have SGX support you might be missing an SGX device plugin")
-		k.Say("See docs/howto/kubernetes.md, \"Platforms\"")
+		k.Say("See docs/howto/kubernetes/platforms.md")
 	case n == 1:
 		k.Say("Cluster supports SGX on 1 node")
 		k.Say("To install MarbleRun run [marblerun install]")

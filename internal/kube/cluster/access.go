@@ -14,8 +14,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// Access is what Helm calls a RESTClientGetter. What the API server offers is asked once and kept in memory, not in files
-// below HOME as kubectl does: a command of ours runs once.
+// Access is what Helm calls a RESTClientGetter. What the API server offers is asked once and kept in memory, not in
+// files below HOME as kubectl does: a command of ours runs once.
 type Access struct {
 	config *rest.Config
 	loader clientcmd.ClientConfig

@@ -3,8 +3,8 @@
 
 // Package cluster is the way to a Kubernetes API server: which one, as whom, and what to do if it cannot be reached.
 //
-// Invariants: there is one choice of cluster for everything, Helm included, made by the rules of kubectl (a file that is
-// named, the list in $KUBECONFIG, ~/.kube/config, the service account of the Pod that this runs in). Nothing is
+// Invariants: there is one choice of cluster for everything, Helm included, made by the rules of kubectl (a file that
+// is named, the list in $KUBECONFIG, ~/.kube/config, the service account of the Pod that this runs in). Nothing is
 // connected to before the first request. Every error of a request that Explain has seen says what to do.
 package cluster
 

@@ -20,8 +20,8 @@ import (
 	"github.com/marblerun/marblerun/api"
 )
 
-// guard refuses what would hurt, and returns the chart to use. The two charts of a repository differ in their name only,
-// which decides over defaults: the name stays what it was.
+// guard refuses what would hurt, and returns the chart to use. The two charts of a repository differ in their name
+// only, which decides over defaults: the name stays what it was.
 func (i *Installer) guard(before *release.Release, p *Plan, r Request) (*chart.Chart, error) {
 	if before == nil || before.Chart == nil || before.Chart.Metadata == nil {
 		return r.Chart, nil
@@ -63,7 +63,10 @@ func older(a, b string) bool {
 	return err1 == nil && err2 == nil && first.LessThan(second)
 }
 
-// platform is what the Coordinator runs on, as the chart decides it: "simulation" or the kind of TEE.
+// Simulation is the platform without a TEE.
+const Simulation = "simulation"
+
+// platform is what the Coordinator runs on, as the chart decides it: Simulation or the kind of TEE.
 func platform(c *chart.Chart, config map[string]any) (string, error) {
 	values, err := util.CoalesceValues(c, copyValues(config))
 	if err != nil {
@@ -72,7 +75,7 @@ func platform(c *chart.Chart, config map[string]any) (string, error) {
 	coordinator, _ := values["coordinator"].(map[string]any)
 	switch strings.ToLower(fmt.Sprint(coordinator["simulation"])) {
 	case "1", "true":
-		return "simulation", nil
+		return Simulation, nil
 	}
 	if tee, _ := coordinator["tee"].(string); tee != "" {
 		return tee, nil
@@ -196,8 +199,8 @@ func changedValues(prefix string, a, b map[string]any) []string {
 	return names
 }
 
-// ownership refuses to take over objects of others. Objects of a release that is gone are nobody's, and the claim of the
-// state is taken over if it is nobody's.
+// ownership refuses to take over objects of others. Objects of a release that is gone are nobody's, and the claim of
+// the state is taken over if it is nobody's.
 func (i *Installer) ownership(p *Plan, live []liveObject) error {
 	var errs []error
 	for _, object := range live {

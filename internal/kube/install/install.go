@@ -1,9 +1,9 @@
 // Copyright The Marblerun Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package install puts MarbleRun onto a cluster, changes it and takes it away: a Helm release, so that 'helm' can do the
-// same to it. Sub-packages know where the chart comes from (source), what its values are (values), whether the result
-// runs (rollout), and what the cluster would need (precheck).
+// Package install puts MarbleRun onto a cluster, changes it and takes it away: a Helm release, so that 'helm' can do
+// the same to it. Sub-packages know where the chart comes from (source), what its values are (values), whether the
+// result runs (rollout), and what the cluster would need (precheck).
 //
 // Plan says what has to be done, Apply does it, and Uninstall undoes it. The release is called marblerun; one called
 // marblerun-coordinator, as guides for Helm have it, is found and kept, too.

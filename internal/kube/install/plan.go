@@ -44,6 +44,8 @@ type Plan struct {
 	Fresh   bool   `json:"fresh"`
 	Nothing bool   `json:"nothing"`
 	Repair  string `json:"repair,omitempty"`
+	// Platform is what the Coordinator will run on: simulation, sgx, tdx, sev-snp.
+	Platform string `json:"platform"`
 	// CreateNamespace: the namespace does not exist.
 	CreateNamespace bool `json:"createNamespace"`
 	// Changes says in words what will differ; of values only the names.
@@ -80,6 +82,9 @@ func (i *Installer) Plan(ctx context.Context, r Request) (*Plan, error) {
 		p.values = util.CoalesceTables(p.values, before.Config)
 	}
 	if p.chart, err = i.guard(before, p, r); err != nil {
+		return nil, err
+	}
+	if p.Platform, err = platform(p.chart, p.values); err != nil {
 		return nil, err
 	}
 	if err := i.namespace(ctx, p); err != nil {
@@ -154,8 +159,8 @@ func (i *Installer) render(ctx context.Context, p *Plan) error {
 	return err
 }
 
-// Check has the API server check the plan's objects without changing anything. In a namespace that does not exist yet it
-// cannot; then it checks them as if they were for the namespace "default", and says so with a note.
+// Check has the API server check the plan's objects without changing anything. In a namespace that does not exist yet
+// it cannot; then it checks them as if they were for the namespace "default", and says so with a note.
 func (i *Installer) Check(p *Plan) (note string, err error) {
 	manifest := p.manifest
 	if p.CreateNamespace {

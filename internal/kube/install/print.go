@@ -66,9 +66,3 @@ func ServicePort(o *unstructured.Unstructured, byDefault int) int {
 	}
 	return byDefault
 }
-
-// Simulation tells whether the Coordinator will run without a TEE.
-func (p *Plan) Simulation() bool {
-	mode, err := platform(p.chart, p.values)
-	return err == nil && mode == "simulation"
-}

@@ -166,7 +166,8 @@ func (p Prechecker) storage(ctx context.Context) Check {
 	return check
 }
 
-// volume is a free PersistentVolume without a class that is large enough; empty: there is none, or no permission to look.
+// volume is a free PersistentVolume without a class that is large enough; empty: there is none, or no permission to
+// look.
 func (p Prechecker) volume(ctx context.Context) string {
 	volumes, err := p.Cluster.Client.CoreV1().PersistentVolumes().List(ctx, metav1.ListOptions{})
 	if err != nil {

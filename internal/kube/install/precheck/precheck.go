@@ -4,8 +4,8 @@
 // Package precheck looks at what an installation of MarbleRun would need: SGX or confidential VMs, a version of
 // Kubernetes, permissions, storage, and a namespace without another installation.
 //
-// Invariants: nothing is changed. A check that cannot be made for lack of permission is unknown, and neither good nor bad.
-// Only what would make 'marblerun install' fail is a problem; SGX is a matter of choice, so its lack is none.
+// Invariants: nothing is changed. A check that cannot be made for lack of permission is unknown, and neither good nor
+// bad. Only what would make 'marblerun install' fail is a problem; SGX is a matter of choice, so its lack is none.
 package precheck
 
 import (

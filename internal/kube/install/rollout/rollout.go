@@ -4,12 +4,13 @@
 // Package rollout tells how far the parts of MarbleRun are on their way to running, and what holds them up.
 //
 // A part is a Deployment. The injector is there when its Pods are available and the API server knows the CA of its
-// certificate. The Coordinator is there when its container has started: it becomes ready, in the sense of Kubernetes, only
-// with a manifest, and nobody should have to wait for that.
+// certificate. The Coordinator is there when its container has started: it becomes ready, in the sense of Kubernetes,
+// only with a manifest, and nobody should have to wait for that.
 //
-// Invariants: looking changes nothing. A reason is what Kubernetes says, shortened but not reworded, and a hint says what
-// to do about it; what cannot be read for lack of permission is left out, and only the Deployment itself must be readable.
-// Old Pods do not count: a part is there when all its Pods, but for those that are ending, are of the latest change.
+// Invariants: looking changes nothing. A reason is what Kubernetes says, shortened but not reworded, and a hint says
+// what to do about it; what cannot be read for lack of permission is left out, and only the Deployment itself must be
+// readable. Old Pods do not count: a part is there when all its Pods, but for those that are ending, are of the latest
+// change.
 package rollout
 
 import (
@@ -150,8 +151,8 @@ func condition(pod *corev1.Pod, kind corev1.PodConditionType) corev1.ConditionSt
 	return corev1.ConditionUnknown
 }
 
-// pods returns the Deployment's Pods: those of its latest template, those of older ones, and those that are on their way
-// out. Pods that have ended (evicted, out of memory) are nobody's.
+// pods returns the Deployment's Pods: those of its latest template, those of older ones, and those that are on their
+// way out. Pods that have ended (evicted, out of memory) are nobody's.
 func (l *look) pods(d *appsv1.Deployment) (current, old, ending []corev1.Pod) {
 	selector := metav1.FormatLabelSelector(d.Spec.Selector)
 	list, err := l.client.CoreV1().Pods(l.namespace).List(l.ctx, metav1.ListOptions{LabelSelector: selector})

@@ -3,8 +3,8 @@
 
 // Package source is where the chart comes from: this program, a folder or archive, or a Helm repository.
 //
-// Invariant: without being asked for another place, nothing is read but what was built in. A repository is asked anew each
-// time: no stale index decides which version is installed.
+// Invariant: without being asked for another place, nothing is read but what was built in. A repository is asked anew
+// each time: no stale index decides which version is installed.
 package source
 
 import (

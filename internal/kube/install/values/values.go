@@ -3,9 +3,9 @@
 
 // Package values turns what a person asks for into values of the chart.
 //
-// Invariants: what a flag says goes into the values as it is, commas, dots and equals signs included; only --set and its
-// like are read by Helm's rules. Values that the person gave in a file or with --set win over those that flags imply. No
-// error shows a value: it may be secret.
+// Invariants: what a flag says goes into the values as it is, commas, dots and equals signs included; only --set and
+// its like are read by Helm's rules. Values that the person gave in a file or with --set win over those that flags
+// imply. No error shows a value: it may be secret.
 package values
 
 import (
