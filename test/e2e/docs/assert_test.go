@@ -49,12 +49,14 @@ func (c *cluster) waits(t *testing.T) string {
 	var pods corev1.PodList
 	c.get(t, &pods, "-n", "marblerun", "pod", "-l", "edgeless.systems/control-plane-component=coordinator")
 	for _, p := range pods.Items {
-		for _, s := range p.Status.ContainerStatuses {
-			if w := s.State.Waiting; w != nil && strings.Contains(w.Reason, "Image") {
-				return ""
-			}
-			return "state " + s.State.String()
+		if len(p.Status.ContainerStatuses) == 0 {
+			continue
 		}
+		state := p.Status.ContainerStatuses[0].State
+		if state.Waiting != nil && strings.Contains(state.Waiting.Reason, "Image") {
+			return ""
+		}
+		return "state " + state.String()
 	}
 	return "there is no status"
 }
