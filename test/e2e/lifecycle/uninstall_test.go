@@ -69,7 +69,7 @@ func (p *plane) uninstalls(install, uninstall, uninstallAll func()) {
 	root, marbles := p.root(), p.pods(p.marbles, "")
 
 	uninstall()
-	p.Log("Marbles that run do not notice; those that start are no Marbles")
+	// Marbles that run do not notice.
 	if after := p.pods(p.marbles, ""); !maps.Equal(marbles, after) {
 		p.Errorf("the Marbles were %v and are %v", marbles, after)
 	}
