@@ -81,7 +81,7 @@ func (p *plane) installsAgain(install []string) {
 func (p *plane) isKnown() {
 	p.Helper()
 	p.has("marblerun check", p.Marblerun("check", "-n", p.ns).Stdout, coordinator+" pods ready: 1/1",
-		injector+" pods ready: 1/1")
+		injector+" pods ready: 2/2")
 	var checked struct {
 		OK         bool
 		Components []struct {

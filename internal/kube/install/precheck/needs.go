@@ -48,7 +48,8 @@ func (p Prechecker) permissions(ctx context.Context) []Check {
 		return []Check{check}
 	}
 	check.Status, check.Text = Problem, "missing: "+strings.Join(all, "; ")
-	check.Hint = fmt.Sprintf("Ask an administrator for them in namespace %s, or to install MarbleRun.", p.Cluster.Namespace)
+	check.Hint = fmt.Sprintf("Ask an administrator for them in namespace %s, or to install MarbleRun.",
+		p.Cluster.Namespace)
 	if rest, err := p.lacking(ctx, false); err == nil && len(rest) == 0 {
 		check.Hint += " Without the injector you have all it takes: --disable-auto-injection."
 	}
@@ -138,7 +139,8 @@ const defaultClass = "storageclass.kubernetes.io/is-default-class"
 func (p Prechecker) storage(ctx context.Context) Check {
 	check := Check{Name: "Storage", Status: OK}
 	claims := p.Cluster.Client.CoreV1().PersistentVolumeClaims(p.Cluster.Namespace)
-	if claim, err := claims.Get(ctx, install.StateClaim, metav1.GetOptions{}); err == nil && claim.Status.Phase == corev1.ClaimBound {
+	if claim, err := claims.Get(ctx, install.StateClaim, metav1.GetOptions{}); err == nil &&
+		claim.Status.Phase == corev1.ClaimBound {
 		check.Text = "the claim of the state is bound already"
 		return check
 	}
@@ -173,7 +175,7 @@ func (p Prechecker) volume(ctx context.Context) string {
 	if err != nil {
 		return ""
 	}
-	least := resource.MustParse("10Mi") // the chart's default
+	least := resource.MustParse("256Mi") // the chart's default
 	for _, v := range volumes.Items {
 		capacity := v.Spec.Capacity[corev1.ResourceStorage]
 		if v.Status.Phase == corev1.VolumeAvailable && v.Spec.StorageClassName == "" && v.Spec.ClaimRef == nil &&

@@ -149,7 +149,8 @@ func (p Prechecker) installation(ctx context.Context) []Check {
 	}
 	checks := []Check{check}
 	if others := p.elsewhere(ctx); len(others) > 0 {
-		checks = append(checks, Check{Name: "Other namespaces", Status: OK, Text: "MarbleRun is in " + strings.Join(others, ", ")})
+		checks = append(checks, Check{Name: "Other namespaces", Status: OK, Text: "MarbleRun is in " + strings.Join(others,
+			", ")})
 	}
 	return checks
 }

@@ -36,7 +36,8 @@ import (
 )
 
 // check runs the checks on a fake cluster on which the user may do what may says, and returns them as lines.
-func check(t *testing.T, gitVersion string, may func(verb, resource, namespace string) bool, objects ...runtime.Object) (*precheck.Report, []string) {
+func check(t *testing.T, gitVersion string, may func(verb, resource, namespace string) bool,
+	objects ...runtime.Object) (*precheck.Report, []string) {
 	t.Helper()
 	client := fake.NewSimpleClientset(objects...)
 	client.Discovery().(*fakediscovery.FakeDiscovery).FakedServerVersion = &version.Info{GitVersion: gitVersion}
@@ -90,7 +91,8 @@ func TestAllIsWell(t *testing.T) {
 	class := func(name string) *nodev1.RuntimeClass {
 		return &nodev1.RuntimeClass{ObjectMeta: metav1.ObjectMeta{Name: name}, Handler: name}
 	}
-	report, lines := check(t, "v1.35.1", everything, node, other, defaultClass(), class("kata-qemu-snp"), class("kata-qemu-tdx"), class("runc"))
+	report, lines := check(t, "v1.35.1", everything, node, other, defaultClass(), class("kata-qemu-snp"),
+		class("kata-qemu-tdx"), class("runc"))
 	want := []string{
 		"ok Kubernetes: v1.35.1",
 		"ok Permissions: enough to install",
@@ -136,7 +138,8 @@ func TestNamespaceAdmin(t *testing.T) {
 	if diff := cmp.Diff(want, lines); diff != "" {
 		t.Error(diff)
 	}
-	if report.Installable || report.SGXError == "" || !strings.Contains(report.Checks[1].Hint, "--disable-auto-injection") {
+	if report.Installable || report.SGXError == "" || !strings.Contains(report.Checks[1].Hint,
+		"--disable-auto-injection") {
 		t.Errorf("got %+v", report)
 	}
 }
@@ -170,7 +173,8 @@ func TestStorage(t *testing.T) {
 		object runtime.Object
 		want   string
 	}{
-		"volume":       {volume("10Mi", "", corev1.VolumeAvailable), "ok Storage: no default StorageClass, but PersistentVolume v fits"},
+		"volume": {volume("256Mi", "", corev1.VolumeAvailable),
+			"ok Storage: no default StorageClass, but PersistentVolume v fits"},
 		"small volume": {volume("9Mi", "", corev1.VolumeAvailable), "problem "},
 		"taken volume": {volume("1Gi", "", corev1.VolumeBound), "problem "},
 		"of a class":   {volume("1Gi", "x", corev1.VolumeAvailable), "problem "},
