@@ -29,7 +29,8 @@ func TestLine(t *testing.T) {
 	err.Reset()
 	show(&console.Console{Err: &err, Live: &console.Terminal{Out: &terminal, Width: func() int { return 10 }}})
 	const start = "\r\x1b[K"
-	if want := start + "one" + start + "a strang…" + start + "long lon…" + start; terminal.String() != want || err.Len() > 0 {
+	if want := start + "one" + start + "a strang…" + start + "long lon…" + start; terminal.String() != want ||
+		err.Len() > 0 {
 		t.Errorf("got %q, %q", terminal.String(), err.String())
 	}
 }

@@ -133,7 +133,8 @@ func (k Kube) next(out result) {
 	if out.Platform == install.Simulation {
 		simulation = " --insecure"
 	}
-	forward := fmt.Sprintf("kubectl -n %s port-forward svc/coordinator-client-api %d:%d --address localhost", out.Namespace, port, port)
+	forward := fmt.Sprintf("kubectl -n %s port-forward svc/coordinator-client-api %d:%d --address localhost",
+		out.Namespace, port, port)
 	state := out.Coordinator
 	switch {
 	case state == nil:

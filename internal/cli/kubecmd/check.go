@@ -39,9 +39,9 @@ func (k Kube) checkCmd() *cobra.Command {
 		Short: "Check whether MarbleRun runs on the Kubernetes cluster",
 		Long: `Check whether MarbleRun runs on the Kubernetes cluster
 
-It waits until the Coordinator and, if it is installed, the injector run. It fails if one of them is missing or does not
-run in time, if the API server does not know the injector's certificate, and if the Coordinator needs recovery. A
-Coordinator that waits for a manifest is fine.`,
+It waits until the Coordinator and, if it is installed, the injector run. It fails if one of them is missing or
+does not run in time, if the API server does not know the injector's certificate, and if the Coordinator needs
+recovery. A Coordinator that waits for a manifest is fine.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, installer, err := k.installer(where)
@@ -57,7 +57,9 @@ Coordinator that waits for a manifest is fine.`,
 	return cmd
 }
 
-func (k Kube) check(ctx context.Context, c *cluster.Cluster, installer *install.Installer, timeout time.Duration, json bool) error {
+func (k Kube) check(
+	ctx context.Context, c *cluster.Cluster, installer *install.Installer, timeout time.Duration, json bool,
+) error {
 	parts, err := k.parts(ctx, c, installer)
 	if err != nil {
 		return c.Explain(err)

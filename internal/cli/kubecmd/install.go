@@ -17,12 +17,13 @@ import (
 
 const installLong = `Install MarbleRun on a Kubernetes cluster
 
-The same command again changes nothing. With other flags it changes the installation to what they say: flags that are not
-given mean their defaults, as with 'helm upgrade --install'. An installation that was broken off is finished. To change
-single values and keep the others, use 'marblerun upgrade'.
+The same command again changes nothing. With other flags it changes the installation to what they say: flags
+that are not given mean their defaults, as with 'helm upgrade --install'. An installation that was broken off is
+finished. To change single values and keep the others, use 'marblerun upgrade'.
 
-The chart is the one in this program; nothing is downloaded. The Helm release is called marblerun, so 'helm' can be used
-on it. The injector gets its certificate by itself: neither cert-manager nor an approved signing request is needed.
+The chart is the one in this program; nothing is downloaded. The Helm release is called marblerun, so 'helm' can
+be used on it. The injector gets its certificate by itself: neither cert-manager nor an approved signing request
+is needed.
 
 The command waits until the Coordinator runs. It is then up to you to set a manifest.`
 
@@ -83,7 +84,8 @@ func addOld(cmd *cobra.Command) {
 	f.String("enterprise-access-token", "", "")
 	f.Bool("no-sgx-device-plugin", false, "")
 	for name, text := range map[string]string{
-		"dcap-qpl":                "All platforms use the same QPL now. Use --dcap-pccs-url to configure the PCCS server address.",
+		"dcap-qpl": "All platforms use the same QPL now. " +
+			"Use --dcap-pccs-url to configure the PCCS server address.",
 		"enterprise-access-token": "--enterprise-access-token is no longer needed.",
 		"no-sgx-device-plugin":    "no device plugin is installed.",
 	} {
@@ -98,7 +100,8 @@ func (k Kube) plugin(ctx context.Context, c *cluster.Cluster) (string, error) {
 	found, err := c.SGX(ctx)
 	switch {
 	case apierrors.IsForbidden(err):
-		k.Note("The nodes may not be listed, so the SGX resource is taken to be %s. --resource-key names another.", cluster.IntelEPC)
+		k.Note("The nodes may not be listed, so the SGX resource is taken to be %s. --resource-key names another.",
+			cluster.IntelEPC)
 		return "", nil
 	case err != nil:
 		return "", c.Explain(errors.Join(errors.New("trying to determine SGX resource key"), err))
@@ -108,7 +111,8 @@ func (k Kube) plugin(ctx context.Context, c *cluster.Cluster) (string, error) {
 	case len(resources) == 0:
 		k.Warn("no node has SGX, so the Coordinator will not start. For a cluster without SGX add --simulation.")
 	case len(resources) > 1:
-		k.Warn("nodes have different SGX resources (%v); taking %s. --resource-key names another.", resources, found.Resource())
+		k.Warn("nodes have different SGX resources (%v); taking %s. --resource-key names another.", resources,
+			found.Resource())
 	}
 	if found.Resource() == cluster.IntelEPC {
 		return "", nil // the chart's own default
@@ -128,8 +132,8 @@ func (k Kube) upgradeCmd() *cobra.Command {
 		Short: "Upgrade MarbleRun on a Kubernetes cluster",
 		Long: `Upgrade MarbleRun on a Kubernetes cluster to the chart in this program, or to another one
 
-The values of the installation stay, and those given here are added. It says what will change, waits until the new version
-runs, and says how to go back if it does not. The sealed state stays.`,
+The values of the installation stay, and those given here are added. It says what will change, waits until the
+new version runs, and says how to go back if it does not. The sealed state stays.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := how.check(); err != nil {

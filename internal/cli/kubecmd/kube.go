@@ -81,10 +81,12 @@ func (k Kube) installer(p place) (*cluster.Cluster, *install.Installer, error) {
 type chartFlags struct{ path, repository, version string }
 
 func (f *chartFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.path, "marblerun-chart-path", "", "folder or .tgz with the chart (default: the chart in this program)")
+	cmd.Flags().StringVar(&f.path, "marblerun-chart-path", "",
+		"folder or .tgz with the chart (default: the chart in this program)")
 	cmd.Flags().StringVar(&f.repository, "repo", "",
 		"get the chart from this Helm repository: its URL, or its name as in 'helm repo add'")
-	cmd.Flags().StringVar(&f.version, "version", "", "version of the chart (default: this program's, with --repo the newest)")
+	cmd.Flags().StringVar(&f.version, "version", "",
+		"version of the chart (default: this program's, with --repo the newest)")
 	cmd.MarkFlagsMutuallyExclusive("marblerun-chart-path", "repo")
 }
 
@@ -108,9 +110,11 @@ func (f *changeFlags) add(cmd *cobra.Command) {
 	cmd.Flags().DurationVar(&f.timeout, "timeout", 5*time.Minute, "how long to wait")
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false,
 		"change nothing: have the API server check the objects, and say what would be done")
-	cmd.Flags().BoolVar(&f.force, "force", false, "do it even if the state may not survive it (an older chart, another TEE), "+
-		"or if another change seems to be under way")
-	cmd.Flags().VarP(&formatValue{&f.output}, "output", "o", "output format; yaml, with --dry-run, prints the objects, as json does")
+	cmd.Flags().BoolVar(&f.force, "force", false,
+		"do it even if the state may not survive it (an older chart, another TEE), "+
+			"or if another change seems to be under way")
+	cmd.Flags().VarP(&formatValue{&f.output}, "output", "o",
+		"output format; yaml, with --dry-run, prints the objects, as json does")
 }
 
 // formatValue is text, json or yaml.

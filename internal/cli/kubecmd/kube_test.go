@@ -36,7 +36,8 @@ func TestPrecheckText(t *testing.T) {
 			"If your nodes have SGX support you might be missing an SGX device plugin\n"},
 		"one": {[]cluster.SGXNode{node}, "Cluster supports SGX on 1 node\nTo install MarbleRun run [marblerun install]\n" +
 			"SGX resource: sgx.intel.com/epc\n"},
-		"two": {[]cluster.SGXNode{node, node}, "Cluster supports SGX on 2 nodes\nTo install MarbleRun run [marblerun install]\n"},
+		"two": {[]cluster.SGXNode{node, node},
+			"Cluster supports SGX on 2 nodes\nTo install MarbleRun run [marblerun install]\n"},
 	} {
 		k, out, _ := newKube()
 		k.precheck(&precheck.Report{SGX: cluster.SGX{Nodes: test.nodes}, Checks: []precheck.Check{
@@ -58,7 +59,9 @@ func TestPrecheckText(t *testing.T) {
 func TestFollow(t *testing.T) {
 	statuses := []rollout.Status{
 		{Name: "a", Found: true, Done: true},
-		{Name: "b", Found: true, Wanted: 1, Reasons: []rollout.Reason{{Object: "Pod p", Text: "pending"}, {Object: "x", Text: "y"}}},
+		{Name: "b", Found: true, Wanted: 1, Reasons: []rollout.Reason{
+			{Object: "Pod p", Text: "pending"}, {Object: "x", Text: "y"},
+		}},
 		{Name: "c"},
 	}
 	k, _, _ := newKube()
@@ -82,7 +85,8 @@ func TestRemovedText(t *testing.T) {
 	k, out, err := newKube()
 	k.removed(&install.Removed{
 		Objects: []install.Key{{Kind: "Service", Name: "s"}},
-		Left:    []install.Left{{Key: install.Key{Kind: "Namespace", Name: "mr"}, Why: "others", Command: "kubectl delete namespace mr"}},
+		Left: []install.Left{{Key: install.Key{Kind: "Namespace", Name: "mr"}, Why: "others",
+			Command: "kubectl delete namespace mr"}},
 	})
 	want := "removed Service s\nleft    Namespace mr: others\n          kubectl delete namespace mr\n"
 	if out.String() != "MarbleRun successfully removed from your cluster\n" || err.String() != want {

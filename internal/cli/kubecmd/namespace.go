@@ -93,7 +93,8 @@ func (k Kube) namespaceListCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			list, err := c.Client.CoreV1().Namespaces().List(cmd.Context(), metav1.ListOptions{LabelSelector: injectLabel + "=enabled"})
+			list, err := c.Client.CoreV1().Namespaces().List(cmd.Context(),
+				metav1.ListOptions{LabelSelector: injectLabel + "=enabled"})
 			if err != nil {
 				return c.Explain(err)
 			}

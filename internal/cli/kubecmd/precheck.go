@@ -23,8 +23,8 @@ func (k Kube) precheckCmd() *cobra.Command {
 		Short: "Check whether the Kubernetes cluster supports SGX, and whether MarbleRun can be installed on it",
 		Long: `Check whether the Kubernetes cluster supports SGX, and whether MarbleRun can be installed on it
 
-It changes nothing. The exit code is 1 only if 'marblerun install' would fail; without SGX it is 0, because there are
-confidential VMs and simulation.`,
+It changes nothing. The exit code is 1 only if 'marblerun install' would fail; without SGX it is 0, because there
+are confidential VMs and simulation.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			chart, err := source.FromFS(embedded())

@@ -25,8 +25,8 @@ func (k Kube) uninstallCmd() *cobra.Command {
 		Short: "Remove MarbleRun from a Kubernetes cluster",
 		Long: `Remove MarbleRun from a Kubernetes cluster
 
-The sealed state of the Coordinator stays, and a new installation goes on with it. To delete it, too, give --delete-state
-and --yes: secrets that Marbles have encrypted data with are lost then.
+The sealed state of the Coordinator stays, and a new installation goes on with it. To delete it, too, give
+--delete-state and --yes: secrets that Marbles have encrypted data with are lost then.
 
 It says what it removed, and what it left with the command that removes it.`,
 		Args: cobra.NoArgs,

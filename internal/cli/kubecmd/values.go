@@ -23,7 +23,8 @@ type givenFlags struct{ files, json, set, setString, setFile []string }
 
 func (f *givenFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringArrayVarP(&f.files, "values", "f", nil, `YAML file with values of the chart, "-" for stdin (can be repeated)`)
+	flags.StringArrayVarP(&f.files, "values", "f", nil,
+		`YAML file with values of the chart, "-" for stdin (can be repeated)`)
 	flags.StringArrayVar(&f.set, "set", nil, "value of the chart, as NAME=VALUE in Helm's notation (can be repeated)")
 	flags.StringArrayVar(&f.setString, "set-string", nil, "the same, always as a string")
 	flags.StringArrayVar(&f.setFile, "set-file", nil, "the same, from a file: NAME=FILE")
@@ -56,17 +57,20 @@ const (
 
 func (f *valueFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringSliceVar(&f.domains, "domain", nil, "domain names and addresses by which clients from outside reach the Coordinator")
+	flags.StringSliceVar(&f.domains, "domain", nil,
+		"domain names and addresses by which clients from outside reach the Coordinator")
 	flags.BoolVar(&f.simulation, "simulation", false, "run without a TEE: nothing is protected")
 	flags.StringVar(&f.tee, "tee", values.SGX, "what the Coordinator runs in: sgx, tdx or sev-snp")
 	flags.StringVar(&f.resourceKey, "resource-key", "", "resource of the SGX device plugin (default: that of the nodes)")
 	flags.StringVar(&f.quantity, "resource-quantity", "",
 		"how much of it the Coordinator and each Marble get (default: 10Mi of Intel's, 10 of others)")
-	flags.BoolVar(&f.noInjection, "disable-auto-injection", false, "install without the injector: Pods have to be made Marbles by hand")
+	flags.BoolVar(&f.noInjection, "disable-auto-injection", false,
+		"install without the injector: Pods have to be made Marbles by hand")
 	flags.IntVar(&f.meshServerPort, "mesh-server-port", defaultMeshPort, "port for Marbles")
 	flags.IntVar(&f.clientServerPort, "client-server-port", defaultClientPort, "port for clients")
 	flags.StringVar(&f.pccsURL, "dcap-pccs-url", defaultPCCS, "PCCS that collateral for SGX and TDX comes from")
-	flags.StringVar(&f.secureCert, "dcap-secure-cert", defaultSecureCert, "TRUE: the PCCS must have a certificate that is trusted")
+	flags.StringVar(&f.secureCert, "dcap-secure-cert", defaultSecureCert,
+		"TRUE: the PCCS must have a certificate that is trusted")
 	flags.StringVar(&f.qcnlFile, "dcap-qcnl-config-file", "", "sgx_default_qcnl.conf in place of these two")
 	flags.BoolVar(&f.distributed, "distributed-deployment", false, "several Coordinators on one state (not supported yet)")
 	f.givenFlags.add(cmd)
@@ -97,7 +101,8 @@ func (f *valueFlags) wishes(stdin io.Reader) (values.Wishes, error) {
 	if f.changed("client-server-port") {
 		w.ClientPort = f.clientServerPort
 	}
-	return w, errors.Join(f.checkDistributed(), f.checkDomains(), f.checkTEE(), f.checkResource(), f.checkPorts(), f.checkDCAP(&w))
+	return w, errors.Join(f.checkDistributed(), f.checkDomains(), f.checkTEE(), f.checkResource(), f.checkPorts(),
+		f.checkDCAP(&w))
 }
 
 func (f *valueFlags) checkDistributed() error {

@@ -53,7 +53,8 @@ func clean(t *testing.T) {
 func TestOpen(t *testing.T) {
 	clean(t)
 	one, two := kubeconfig(t, "one", "https://one.example", true), kubeconfig(t, "two", "https://two.example", false)
-	t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "missing")+string(os.PathListSeparator)+one+string(os.PathListSeparator)+two)
+	missing := filepath.Join(t.TempDir(), "missing")
+	t.Setenv("KUBECONFIG", strings.Join([]string{missing, one, two}, string(os.PathListSeparator)))
 	for name, test := range map[string]struct {
 		options cluster.Options
 		place   string
@@ -61,7 +62,8 @@ func TestOpen(t *testing.T) {
 	}{
 		"list":    {cluster.Options{}, `https://one.example (context "one")`, "https://one.example"},
 		"context": {cluster.Options{Context: "two"}, `https://two.example (context "two")`, "https://two.example"},
-		"file":    {cluster.Options{Kubeconfig: two, Context: "two"}, `https://two.example (context "two")`, "https://two.example"},
+		"file": {cluster.Options{Kubeconfig: two, Context: "two"}, `https://two.example (context "two")`,
+			"https://two.example"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			test.options.Namespace = "mr"
@@ -91,7 +93,8 @@ func TestOpenNothing(t *testing.T) {
 	}{
 		"no cluster": {err: "no configuration has been provided", hint: "set KUBECONFIG"},
 		"no file":    {options: cluster.Options{Kubeconfig: "/nonexistent"}, err: "no such file", hint: "--kubeconfig"},
-		"no context": {options: cluster.Options{Context: "x"}, kubeconfig: one, err: `context "x" does not exist`, hint: "get-contexts"},
+		"no context": {options: cluster.Options{Context: "x"}, kubeconfig: one, err: `context "x" does not exist`,
+			hint: "get-contexts"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("KUBECONFIG", test.kubeconfig)
@@ -140,7 +143,8 @@ func TestExplain(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := serve(t, test.handler, nil)
 			_, err := c.SGX(t.Context())
-			if err == nil || !strings.Contains(api.Hint(c.Explain(err)), test.hint) || (test.hint == "") != (api.Hint(c.Explain(err)) == "") {
+			if err == nil || !strings.Contains(api.Hint(c.Explain(err)), test.hint) ||
+				(test.hint == "") != (api.Hint(c.Explain(err)) == "") {
 				t.Errorf("got %v, hint %q", err, api.Hint(c.Explain(err)))
 			}
 		})
@@ -209,7 +213,8 @@ func TestWarnings(t *testing.T) {
 
 func TestSGX(t *testing.T) {
 	node := func(name string, capacity map[corev1.ResourceName]string) *corev1.Node {
-		n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: corev1.NodeStatus{Capacity: corev1.ResourceList{}}}
+		n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name},
+			Status: corev1.NodeStatus{Capacity: corev1.ResourceList{}}}
 		for name, amount := range capacity {
 			n.Status.Capacity[name] = resource.MustParse(amount)
 		}
@@ -220,7 +225,8 @@ func TestSGX(t *testing.T) {
 		node("b-half", map[corev1.ResourceName]string{cluster.IntelEPC: "10Mi", cluster.IntelEnclave: "1"}),
 		node("c-zero", map[corev1.ResourceName]string{cluster.AzureEPC: "0"}),
 		node("d-azure", map[corev1.ResourceName]string{cluster.AzureEPC: "28"}),
-		node("e-intel", map[corev1.ResourceName]string{cluster.IntelEPC: "10Mi", cluster.IntelEnclave: "1", cluster.IntelProvision: "1"}),
+		node("e-intel", map[corev1.ResourceName]string{cluster.IntelEPC: "10Mi", cluster.IntelEnclave: "1",
+			cluster.IntelProvision: "1"}),
 		node("f-both", map[corev1.ResourceName]string{cluster.AlibabaEPC: "5", cluster.AzureEPC: "28"}),
 	)
 	got, err := (&cluster.Cluster{Client: client}).SGX(t.Context())

@@ -54,7 +54,8 @@ func (c *Cluster) hint(err error) string {
 	case errors.Is(err, context.Canceled):
 		return ""
 	case apierrors.IsUnauthorized(err):
-		return fmt.Sprintf("The API server %s does not accept the credentials of the kubeconfig. They may have expired.", c.Place)
+		return fmt.Sprintf("The API server %s does not accept the credentials of the kubeconfig. They may have expired.",
+			c.Place)
 	case apierrors.IsForbidden(err):
 		return fmt.Sprintf("'marblerun precheck -n %s' lists what MarbleRun needs permission for.", c.Namespace)
 	case strings.Contains(text, "connection refused"), strings.Contains(text, "actively refused"):

@@ -29,7 +29,7 @@ func (i *Installer) guard(before *release.Release, p *Plan, r Request) (*chart.C
 	to := *r.Chart
 	metadata := *r.Chart.Metadata
 	to.Metadata = &metadata
-	if name := before.Chart.Metadata.Name; name == ReleaseName || name == OldReleaseName {
+	if name := chartName(before); name == ReleaseName || name == OldReleaseName {
 		metadata.Name = name
 	}
 	if r.Force {
@@ -49,11 +49,19 @@ func (i *Installer) guard(before *release.Release, p *Plan, r Request) (*chart.C
 		return nil, err
 	}
 	if was != will {
-		return nil, api.WithHint(fmt.Errorf("the Coordinator would change from %s to %s, where it cannot open its state", was, will),
-			"Its state would need recovery, or to be deleted first: 'marblerun uninstall --delete-state'. To do it all the same, "+
-				"add --force.")
+		return nil, api.WithHint(
+			fmt.Errorf("the Coordinator would change from %s to %s, where it cannot open its state", was, will),
+			"Its state would need recovery, or to be deleted first: 'marblerun uninstall --delete-state'. To do it all "+
+				"the same, add --force.")
 	}
 	return &to, nil
+}
+
+func chartName(r *release.Release) string {
+	if r.Chart == nil || r.Chart.Metadata == nil {
+		return ""
+	}
+	return r.Chart.Metadata.Name
 }
 
 // older compares versions; what is no version is older than nothing.
@@ -218,8 +226,9 @@ func (i *Installer) ownership(p *Plan, live []liveObject) error {
 	if len(errs) == 0 {
 		return nil
 	}
-	return api.WithHint(errors.Join(errs...), fmt.Sprintf("MarbleRun does not touch what is not its own. Uninstall the other "+
-		"installation, delete these objects, or install into another namespace than %s.", p.Namespace))
+	return api.WithHint(errors.Join(errs...),
+		fmt.Sprintf("MarbleRun does not touch what is not its own. Uninstall the other installation, "+
+			"delete these objects, or install into another namespace than %s.", p.Namespace))
 }
 
 // orphan: the object's release was in this namespace, and no record of it is left.

@@ -10,8 +10,8 @@
 //
 // Invariants:
 //
-//   - Planning changes nothing. Applying the same again changes nothing. A release that an earlier attempt left half-done
-//     is finished, whatever state it is in.
+//   - Planning changes nothing. Applying the same again changes nothing. A release that an earlier attempt left
+//     half-done is finished, whatever state it is in.
 //   - Nothing that was there before is deleted or taken over, except objects whose release is gone, which is how a
 //     sealed state that was kept finds its new Coordinator.
 //   - The sealed state is deleted only by Uninstall, and only if that was asked for, whichever chart made it.

@@ -51,9 +51,11 @@ metadata: {name: marble-injector, namespace: {{ .Release.Namespace }}}
 func testChart(version string) *chart.Chart {
 	file := func(name, text string) *chartcommon.File { return &chartcommon.File{Name: name, Data: []byte(text)} }
 	return &chart.Chart{
-		Metadata:  &chart.Metadata{APIVersion: "v2", Name: "marblerun", Version: version},
-		Values:    map[string]any{"coordinator": map[string]any{"version": "v1", "simulation": false}, "marbleInjector": map[string]any{"start": false}},
-		Templates: []*chartcommon.File{file("templates/a.yaml", deployment), file("templates/b.yaml", claimTemplate), file("templates/c.yaml", injectorTemplate)},
+		Metadata: &chart.Metadata{APIVersion: "v2", Name: "marblerun", Version: version},
+		Values: map[string]any{"coordinator": map[string]any{"version": "v1", "simulation": false},
+			"marbleInjector": map[string]any{"start": false}},
+		Templates: []*chartcommon.File{file("templates/a.yaml", deployment), file("templates/b.yaml", claimTemplate),
+			file("templates/c.yaml", injectorTemplate)},
 	}
 }
 
@@ -186,11 +188,13 @@ func TestInstall(t *testing.T) {
 
 	// Other flags are other values, and what is not given is gone.
 	p = w.apply(t, Request{Values: map[string]any{"coordinator": map[string]any{"version": "v2"}}})
-	want := []string{"image of marblerun-coordinator/coordinator: c:v1 → c:v2", "values: coordinator.version, marbleInjector.start"}
+	want := []string{"image of marblerun-coordinator/coordinator: c:v1 → c:v2",
+		"values: coordinator.version, marbleInjector.start"}
 	if diff := cmp.Diff(want, p.Changes); diff != "" {
 		t.Error(diff)
 	}
-	if names(p.Change) != "Deployment marblerun-coordinator" || names(p.Delete) != "Deployment marble-injector" || len(p.Parts()) != 1 {
+	if names(p.Change) != "Deployment marblerun-coordinator" || names(p.Delete) != "Deployment marble-injector" ||
+		len(p.Parts()) != 1 {
 		t.Errorf("got %+v", p)
 	}
 	if status, revision := w.status(t); status != common.StatusDeployed || revision != 2 {
@@ -218,7 +222,8 @@ func TestRepairOfObjects(t *testing.T) {
 	w.gone = nil
 	w.drifted = []Key{{Kind: "Deployment", Name: "marblerun-coordinator"}}
 	p := w.apply(t, Request{})
-	if p.Nothing || p.Repair != "changed in the cluster: Deployment marblerun-coordinator" || names(p.Change) != "Deployment marblerun-coordinator" {
+	if p.Nothing || p.Repair != "changed in the cluster: Deployment marblerun-coordinator" ||
+		names(p.Change) != "Deployment marblerun-coordinator" {
 		t.Errorf("got %+v", p)
 	}
 	if status, revision := w.status(t); status != common.StatusDeployed || revision != 2 {
@@ -273,7 +278,8 @@ func TestUnderWay(t *testing.T) {
 	w.apply(t, Request{})
 	w.set(t, common.StatusPendingUpgrade, time.Minute)
 	_, err := w.Plan(t.Context(), Request{Chart: testChart("1.0.0")})
-	if err == nil || !strings.Contains(err.Error(), "is under way since 1m0s (pending-upgrade)") || !strings.Contains(api.Hint(err), "--force") {
+	if err == nil || !strings.Contains(err.Error(), "is under way since 1m0s (pending-upgrade)") ||
+		!strings.Contains(api.Hint(err), "--force") {
 		t.Errorf("got %v, hint %q", err, api.Hint(err))
 	}
 	w.apply(t, Request{Force: true})
@@ -292,7 +298,8 @@ func TestGuards(t *testing.T) {
 		"older chart":     {testChart("0.9.0"), nil, "chart 0.9.0 is older than the installed 1.0.0"},
 		"other platform":  {testChart("1.0.0"), simulation, "the Coordinator would change from sgx to simulation"},
 		"same simulation": {testChart("1.0.0"), map[string]any{"coordinator": map[string]any{"simulation": "0"}}, ""},
-		"other TEE":       {testChart("1.0.0"), map[string]any{"coordinator": map[string]any{"tee": "tdx"}}, "from sgx to tdx"},
+		"other TEE": {testChart("1.0.0"), map[string]any{"coordinator": map[string]any{"tee": "tdx"}},
+			"from sgx to tdx"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -301,7 +308,8 @@ func TestGuards(t *testing.T) {
 			if test.refused == "" && err != nil {
 				t.Error(err)
 			}
-			if test.refused != "" && (err == nil || !strings.Contains(err.Error(), test.refused) || !strings.Contains(api.Hint(err), "--force")) {
+			if test.refused != "" && (err == nil || !strings.Contains(err.Error(), test.refused) ||
+				!strings.Contains(api.Hint(err), "--force")) {
 				t.Errorf("got %v, hint %q", err, api.Hint(err))
 			}
 			w.apply(t, Request{Chart: test.to, Values: test.values, Force: true})
@@ -309,6 +317,22 @@ func TestGuards(t *testing.T) {
 	}
 	_, err := newWorld(t).Plan(t.Context(), Request{Chart: testChart("1.0.0"), MustExist: true})
 	if err == nil || err.Error() != "MarbleRun is not installed in namespace mr" {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A release of that name may be something else.
+func TestOtherChart(t *testing.T) {
+	w := newWorld(t)
+	run := action.NewInstall(w.config)
+	run.ReleaseName, run.Namespace = ReleaseName, testNamespace
+	other := testChart("1.0.0")
+	other.Metadata.Name = "other"
+	if _, err := run.Run(other, map[string]any{}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := w.Plan(t.Context(), Request{Chart: testChart("1.0.0")})
+	if err == nil || err.Error() != `release marblerun in namespace mr is of chart "other"` || api.Hint(err) == "" {
 		t.Errorf("got %v", err)
 	}
 }
@@ -322,8 +346,9 @@ func TestOwnership(t *testing.T) {
 		refused string
 		adopt   bool
 	}{
-		"by hand":        {"Deployment marblerun-coordinator", liveObject{}, "exists and was not made by Helm", false},
-		"other release":  {claim, liveObject{release: "x", namespace: "elsewhere"}, "exists and belongs to Helm release x in namespace elsewhere", false},
+		"by hand": {"Deployment marblerun-coordinator", liveObject{}, "exists and was not made by Helm", false},
+		"other release": {claim, liveObject{release: "x", namespace: "elsewhere"},
+			"exists and belongs to Helm release x in namespace elsewhere", false},
 		"gone release":   {claim, liveObject{release: "marblerun-coordinator", namespace: testNamespace}, "", true},
 		"claim by hand":  {claim, liveObject{}, "", true},
 		"our kept claim": {claim, liveObject{release: "marblerun", namespace: testNamespace}, "", false},

@@ -111,6 +111,10 @@ func (i *Installer) begin(history []*release.Release, r Request) (*Plan, error) 
 		return p, nil
 	}
 	p.last = history[len(history)-1]
+	if name := chartName(p.last); name != ReleaseName && name != OldReleaseName && !r.Force {
+		return nil, api.WithHint(fmt.Errorf("release %s in namespace %s is of chart %q", p.last.Name, p.Namespace, name),
+			"It is something else, or MarbleRun in other clothes. Name another namespace with -n, or add --force.")
+	}
 	p.Release, p.Revision, p.Fresh = p.last.Name, p.last.Version+1, false
 	switch status := p.last.Info.Status; {
 	case status == common.StatusDeployed:
@@ -119,7 +123,8 @@ func (i *Installer) begin(history []*release.Release, r Request) (*Plan, error) 
 	case status.IsPending() || status == common.StatusUninstalling:
 		since := i.now().Sub(p.last.Info.LastDeployed).Round(time.Second)
 		if since < staleAfter && !r.Force {
-			return nil, api.WithHint(fmt.Errorf("another change of release %s is under way since %v (%s)", p.Release, since, status),
+			return nil, api.WithHint(
+				fmt.Errorf("another change of release %s is under way since %v (%s)", p.Release, since, status),
 				"Wait for it. If it was killed, add --force.")
 		}
 		p.Repair = fmt.Sprintf("an earlier change was broken off (%s)", status)

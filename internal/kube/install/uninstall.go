@@ -121,7 +121,9 @@ func (i *Installer) removeRelease(
 }
 
 // awaitGone waits until objects that are being deleted are gone. Those that are not, stay.
-func (i *Installer) awaitGone(ctx context.Context, manifest string, timeout time.Duration, progress func(string)) error {
+func (i *Installer) awaitGone(
+	ctx context.Context, manifest string, timeout time.Duration, progress func(string),
+) error {
 	deadline := i.now().Add(timeout)
 	for {
 		live, err := i.live(manifest)

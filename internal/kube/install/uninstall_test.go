@@ -71,14 +71,16 @@ func TestUninstall(t *testing.T) {
 
 	// What is left is only the state, which is deleted if that is asked for.
 	_, err = w.Uninstall(t.Context(), Removal{}, func(string) {})
-	if err == nil || err.Error() != "uninstall: Release not loaded: marblerun: release: not found" || !strings.Contains(api.Hint(err), "--delete-state") {
+	if err == nil || err.Error() != "uninstall: Release not loaded: marblerun: release: not found" ||
+		!strings.Contains(api.Hint(err), "--delete-state") {
 		t.Errorf("got %v, hint %q", err, api.Hint(err))
 	}
 	removed, err = w.Uninstall(t.Context(), Removal{DeleteState: true}, func(string) {})
 	if err != nil || names(removed.Objects) != "PersistentVolumeClaim coordinator-pv-claim" || len(removed.Left) != 1 {
 		t.Errorf("got %+v, %v", removed, err)
 	}
-	if _, err = w.Uninstall(t.Context(), Removal{DeleteState: true}, func(string) {}); err == nil || strings.Contains(api.Hint(err), "sealed") {
+	if _, err = w.Uninstall(t.Context(), Removal{DeleteState: true}, func(string) {}); err == nil ||
+		strings.Contains(api.Hint(err), "sealed") {
 		t.Errorf("got %v, hint %q", err, api.Hint(err))
 	}
 }

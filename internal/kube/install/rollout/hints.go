@@ -5,11 +5,11 @@ package rollout
 
 import "strings"
 
-const claimHint = "The Coordinator keeps its sealed state on this volume. Give the cluster a default StorageClass, name one " +
-	"with --set coordinator.storageClass=NAME, or create a PersistentVolume."
+const claimHint = "The Coordinator keeps its sealed state on this volume. Give the cluster a default StorageClass, name " +
+	"one with --set coordinator.storageClass=NAME, or create a PersistentVolume."
 
-const sgxHint = "No node has this SGX resource free. Is the SGX device plugin installed ('marblerun precheck')? Another " +
-	"plugin's resource: --resource-key. Without SGX: --simulation."
+const sgxHint = "No node has this SGX resource free. Is the SGX device plugin installed ('marblerun precheck')? " +
+	"Another plugin's resource: --resource-key. Without SGX: --simulation."
 
 // hints are what to do about texts of Kubernetes. The first that fits is taken.
 var hints = []struct {
@@ -29,20 +29,27 @@ var hints = []struct {
 	{[]string{"Insufficient memory"}, "The nodes are full. 'kubectl describe nodes' shows by what."},
 	{[]string{"Insufficient "},
 		"No node has this resource free. 'kubectl describe nodes' shows what they have; --resource-key names another one."},
-	{[]string{"didn't match Pod's node affinity"}, "The value 'nodeSelector' leaves no node; its default is kubernetes.io/os: linux."},
-	{[]string{"ImagePullBackOff"}, imageHint}, {[]string{"ErrImagePull"}, imageHint}, {[]string{"InvalidImageName"}, imageHint},
-	{[]string{"ErrImageNeverPull"}, "Load the image onto the node, or let it be pulled: --set coordinator.pullPolicy=IfNotPresent."},
+	{[]string{"didn't match Pod's node affinity"},
+		"The value 'nodeSelector' leaves no node; its default is kubernetes.io/os: linux."},
+	{[]string{"ImagePullBackOff"}, imageHint}, {[]string{"ErrImagePull"}, imageHint},
+	{[]string{"InvalidImageName"}, imageHint},
+	{[]string{"ErrImageNeverPull"},
+		"Load the image onto the node, or let it be pulled: --set coordinator.pullPolicy=IfNotPresent."},
 	{[]string{"CrashLoopBackOff"}, "kubectl -n {namespace} logs {pod} --previous"},
 	{[]string{"ended with exit code"}, "kubectl -n {namespace} logs {pod} --previous"},
-	{[]string{"RuntimeClass", "not found"}, "'kubectl get runtimeclasses' lists what --set coordinator.runtimeClassName=NAME can name."},
+	{[]string{"RuntimeClass", "not found"},
+		"'kubectl get runtimeclasses' lists what --set coordinator.runtimeClassName=NAME can name."},
 	{[]string{"exceeded quota"}, "kubectl -n {namespace} describe resourcequota"},
 	{[]string{"violates PodSecurity"},
-		"The namespace's Pod Security level forbids this Pod: kubectl label ns {namespace} pod-security.kubernetes.io/enforce=privileged --overwrite"},
-	{[]string{"failed calling webhook"}, "A webhook of the cluster does not answer: 'kubectl get mutatingwebhookconfigurations,validatingwebhookconfigurations'."},
+		"The namespace's Pod Security level forbids this Pod: " +
+			"kubectl label ns {namespace} pod-security.kubernetes.io/enforce=privileged --overwrite"},
+	{[]string{"failed calling webhook"},
+		"A webhook of the cluster does not answer: " +
+			"'kubectl get mutatingwebhookconfigurations,validatingwebhookconfigurations'."},
 }
 
-const imageHint = "The node cannot get the image. Without a way to the registry, load it onto the node; from a registry of your " +
-	"own: --set coordinator.repository=…,marbleInjector.repository=…; with credentials: --set global.pullSecret=NAME."
+const imageHint = "The node cannot get the image. Without a way to the registry, load it onto the node; from a registry of " +
+	"your own: --set coordinator.repository=…,marbleInjector.repository=…; with credentials: --set global.pullSecret=NAME."
 
 func hint(text, namespace, pod string) string {
 	for _, h := range hints {

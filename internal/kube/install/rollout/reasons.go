@@ -44,7 +44,8 @@ func (l *look) pod(pod *corev1.Pod) []Reason {
 	for _, c := range pod.Status.Conditions {
 		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
 			reasons := l.claims(pod)
-			return append(reasons, Reason{object, "not scheduled: " + oneLine(c.Message), hint(c.Message, l.namespace, pod.Name)})
+			text := "not scheduled: " + oneLine(c.Message)
+			return append(reasons, Reason{object, text, hint(c.Message, l.namespace, pod.Name)})
 		}
 	}
 	statuses := append(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses...)

@@ -256,8 +256,9 @@ func TestInjector(t *testing.T) {
 		done    bool
 		reason  string
 	}{
-		"there":     {[]runtime.Object{injectorPod(true), hook("CA")}, true, ""},
-		"not ready": {[]runtime.Object{injectorPod(false), hook("CA")}, false, "Pod c-new: container coordinator has started, not ready yet"},
+		"there": {[]runtime.Object{injectorPod(true), hook("CA")}, true, ""},
+		"not ready": {[]runtime.Object{injectorPod(false), hook("CA")}, false,
+			"Pod c-new: container coordinator has started, not ready yet"},
 		"no CA": {[]runtime.Object{injectorPod(true), hook("")}, false,
 			"MutatingWebhookConfiguration marble-injector-mr: has no caBundle yet: the API server could not trust the injector"},
 		"no webhook": {[]runtime.Object{injectorPod(true)}, false,
@@ -328,7 +329,8 @@ func TestWaitForNothing(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := rollout.Wait(ctx, client, ns, parts, time.Hour, func([]rollout.Status) {}); !errors.Is(err, context.Canceled) {
+	_, err = rollout.Wait(ctx, client, ns, parts, time.Hour, func([]rollout.Status) {})
+	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -62,7 +62,8 @@ func TestAskState(t *testing.T) {
 			}
 		})
 	}
-	if _, err := rollout.AskState(t.Context(), fake.NewSimpleClientset(world(rollout.CoordinatorName)...), ns); err == nil {
+	client := fake.NewSimpleClientset(world(rollout.CoordinatorName)...)
+	if _, err := rollout.AskState(t.Context(), client, ns); err == nil {
 		t.Error("a state without a Coordinator")
 	}
 }

@@ -78,7 +78,8 @@ func (s Source) check(c *chart.Chart) error {
 	if s.Path != "" {
 		return err
 	}
-	return api.WithHint(err, "This program carries its own chart. Another version comes from a repository: --repo NAME or URL.")
+	return api.WithHint(err,
+		"This program carries its own chart. Another version comes from a repository: --repo NAME or URL.")
 }
 
 // FromFS loads a chart from a file system that is rooted at its folder.

@@ -62,7 +62,8 @@ func TestEmbedded(t *testing.T) {
 		t.Error(err)
 	}
 	_, err = source.Source{Embedded: files("1.2.3"), Version: "2.0.0"}.Load()
-	if err == nil || !strings.Contains(err.Error(), "the chart has version 1.2.3, not 2.0.0") || !strings.Contains(api.Hint(err), "--repo") {
+	if err == nil || !strings.Contains(err.Error(), "the chart has version 1.2.3, not 2.0.0") ||
+		!strings.Contains(api.Hint(err), "--repo") {
 		t.Errorf("got %v, hint %q", err, api.Hint(err))
 	}
 }
@@ -125,7 +126,8 @@ func TestRepository(t *testing.T) {
 	if _, err := (source.Source{Repository: "edgeless", Version: "3.0.0"}).Load(); err == nil {
 		t.Error("a version that the repository does not have")
 	}
-	if _, err := (source.Source{Repository: "oci://example.com/x"}).Load(); err == nil || !strings.Contains(api.Hint(err), "helm pull") {
+	if _, err := (source.Source{Repository: "oci://example.com/x"}).Load(); err == nil ||
+		!strings.Contains(api.Hint(err), "helm pull") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -40,11 +40,14 @@ func TestBuild(t *testing.T) {
 		want   table
 	}{
 		"defaults": {asks: true, want: table{"marbleInjector": table{"start": true}}},
-		"no injector": {wishes: values.Wishes{NoInjection: true, ResourceQuantity: ""}, plugin: "alibabacloud.com/sgx_epc_MiB",
-			asks: true, want: table{
-				"tolerations": []any{intelToleration, table{"key": "alibabacloud.com/sgx_epc_MiB", "operator": "Exists", "effect": "NoSchedule"}},
+		"no injector": {wishes: values.Wishes{NoInjection: true, ResourceQuantity: ""},
+			plugin: "alibabacloud.com/sgx_epc_MiB",
+			asks:   true, want: table{
+				"tolerations": []any{intelToleration, table{"key": "alibabacloud.com/sgx_epc_MiB", "operator": "Exists",
+					"effect": "NoSchedule"}},
 				"coordinator": table{"resources": table{"limits": table{
-					"sgx.intel.com/epc": nil, "sgx.intel.com/enclave": nil, "sgx.intel.com/provision": nil, "alibabacloud.com/sgx_epc_MiB": "10",
+					"sgx.intel.com/epc": nil, "sgx.intel.com/enclave": nil, "sgx.intel.com/provision": nil,
+					"alibabacloud.com/sgx_epc_MiB": "10",
 				}}},
 			}},
 		// No nodes are listed for a simulation (pains C14).
@@ -62,7 +65,8 @@ func TestBuild(t *testing.T) {
 		}},
 		// A quantity for a plugin of one's own (pains C17).
 		"custom resource": {wishes: values.Wishes{ResourceKey: "example.com/sgx", ResourceQuantity: "20Mi"}, want: table{
-			"tolerations":    []any{intelToleration, table{"key": "example.com/sgx", "operator": "Exists", "effect": "NoSchedule"}},
+			"tolerations": []any{intelToleration, table{"key": "example.com/sgx", "operator": "Exists",
+				"effect": "NoSchedule"}},
 			"marbleInjector": table{"start": true, "resourceKey": "example.com/sgx", "sgxQuantity": "20Mi"},
 			"coordinator": table{"resources": table{"limits": table{
 				"sgx.intel.com/epc": nil, "sgx.intel.com/enclave": nil, "sgx.intel.com/provision": nil, "example.com/sgx": "20Mi",
@@ -81,7 +85,8 @@ func TestBuild(t *testing.T) {
 			MeshPort: 1, ClientPort: 2, NoInjection: true,
 		}, want: table{
 			"tolerations": nil, "dcap": table{"pccsUrl": "https://a,b=c.d/{e}", "useSecureCert": "FALSE"},
-			"coordinator": table{"simulation": true, "hostname": "a.example,10.0.0.1", "meshServerPort": 1, "clientServerPort": 2,
+			"coordinator": table{"simulation": true, "hostname": "a.example,10.0.0.1", "meshServerPort": 1,
+				"clientServerPort": 2,
 				"resources": table{"limits": table{
 					"sgx.intel.com/epc": nil, "sgx.intel.com/enclave": nil, "sgx.intel.com/provision": nil,
 				}}},
@@ -119,7 +124,8 @@ func TestBuild(t *testing.T) {
 // A chart without tolerations and resources is no reason to panic (pains C15).
 func TestBareChart(t *testing.T) {
 	bare := &chart.Chart{Metadata: &chart.Metadata{Name: "marblerun"}}
-	for _, w := range []values.Wishes{{Simulation: true}, {ResourceKey: "x/y"}, {TEE: values.SEVSNP}, {Domains: []string{"a"}}} {
+	for _, w := range []values.Wishes{{Simulation: true}, {ResourceKey: "x/y"}, {TEE: values.SEVSNP},
+		{Domains: []string{"a"}}} {
 		if _, err := w.Build(bare, func() (string, error) { return "", nil }); err != nil {
 			t.Errorf("%+v: %v", w, err)
 		}
