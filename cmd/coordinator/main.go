@@ -13,8 +13,8 @@ import (
 	"syscall"
 )
 
-// Set by the linker (-X main.version=v1.2.3 -X main.commit=<40 hex digits>).
-var version, commit = "v0.0.0-dev", "unknown"
+// Set by the linker (-X main.version=1.2.3 -X main.commit=<40 hex digits>).
+var version, commit = "0.0.0-dev", "unknown"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -15,8 +15,8 @@ import (
 	"github.com/marblerun/marblerun/internal/kube/inject/program"
 )
 
-// Set by the linker (-X main.version=v1.2.3 -X main.commit=<40 hex digits>).
-var version, commit = "v0.0.0-dev", "unknown"
+// Set by the linker (-X main.version=1.2.3 -X main.commit=<40 hex digits>).
+var version, commit = "0.0.0-dev", "unknown"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -15,13 +15,13 @@ import (
 	"github.com/marblerun/marblerun/internal/cli"
 )
 
-// Set by the linker (-X main.version=v1.2.3 -X main.commit=<40 hex digits>).
-var version, commit = "v0.0.0-dev", "unknown"
+// Set by the linker (-X main.version=1.2.3 -X main.commit=<40 hex digits>).
+var version, commit = "0.0.0-dev", "unknown"
 
 func main() {
 	cobra.EnableCommandSorting = false // help lists commands in the order of use
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := cli.Run(ctx, cli.OS(version, commit))
+	code := cli.Run(ctx, cli.OS("v"+version, commit))
 	stop()
 	os.Exit(code)
 }

@@ -68,11 +68,11 @@ func (p *plane) installsAgain(install []string) {
 	if after := p.pods(p.ns, ""); !maps.Equal(before, after) {
 		p.Errorf("the Pods were %v and are %v", before, after)
 	}
-	bundle, node := p.bundle(), p.onlyPod(p.ns, "app.kubernetes.io/name="+injector)
+	bundle, injectors := p.bundle(), p.pods(p.ns, "app.kubernetes.io/name="+injector)
 	p.Marblerun(append(install, "--set", "coordinator.debugLogging=true")...)
 	p.reach(2)
 	p.logHas(p.ns, ofCoordinator, `"level":"debug"`)
-	if p.bundle() != bundle || p.onlyPod(p.ns, "app.kubernetes.io/name="+injector) != node {
+	if p.bundle() != bundle || !maps.Equal(p.pods(p.ns, "app.kubernetes.io/name="+injector), injectors) {
 		p.Error("the injector was changed, too")
 	}
 }
@@ -93,7 +93,7 @@ func (p *plane) isKnown() {
 	if !checked.OK || len(checked.Components) != 2 || checked.Components[0].Ready != 1 {
 		p.Errorf("%+v", checked)
 	}
-	p.has("marblerun version", p.Marblerun("version", "-n", p.ns).Stdout, "CLI Version: ",
+	p.has("marblerun version", p.Marblerun("version", "-n", p.ns).Stdout, "CLI Version: v"+p.Version(),
 		"Coordinator Version: v"+p.Version())
 	var version struct{ CoordinatorVersion string }
 	p.printed(&version, p.Marblerun("version", "-n", p.ns, "-o", "json").Stdout)
