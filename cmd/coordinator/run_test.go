@@ -286,7 +286,7 @@ func TestLogLines(t *testing.T) {
 		}
 	}
 	for _, want := range []string{
-		`"msg":"Starting coordinator","version":"v0.0.0-dev","commit":"unknown","distributed":false`,
+		`"msg":"Starting coordinator","version":"0.0.0-dev","commit":"unknown","distributed":false`,
 		`"level":"warn"`, `"msg":"Failed to get quote. Proceeding in simulation mode.","error":`,
 		`"msg":"No sealed state found. Proceeding with new state."`,
 		`"msg":"Starting the client server","address":"127.0.0.1:0"`,
