@@ -8,22 +8,28 @@ package yaml
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 
+	documents "go.yaml.in/yaml/v3"
 	"sigs.k8s.io/yaml"
 
 	"github.com/marblerun/marblerun/manifest/internal/source"
 )
 
 // ToJSON returns valid JSON as it is, byte for byte, and converts anything else from YAML to compact JSON with sorted
-// keys. Duplicate keys are an error. Numbers keep their value up to 64 bits. What is neither, but begins like JSON, is
-// a *[SyntaxError].
+// keys. Duplicate keys are an error, and so is anything after the first document, which would get lost. Numbers keep
+// their value up to 64 bits. What is neither, but begins like JSON, is a *[SyntaxError].
 func ToJSON(data []byte) ([]byte, error) {
 	if json.Valid(data) {
 		return data, nil
 	}
 	out, err := yaml.YAMLToJSONStrict(data)
+	if err == nil {
+		err = oneDocument(data)
+	}
 	if err == nil {
 		return out, nil
 	}
@@ -32,6 +38,25 @@ func ToJSON(data []byte) ([]byte, error) {
 		return nil, flaw
 	}
 	return nil, fmt.Errorf("the file is neither JSON nor YAML: %w", err)
+}
+
+// oneDocument refuses YAML with something after its first document, which conversion passes over in silence.
+func oneDocument(data []byte) error {
+	stream := documents.NewDecoder(bytes.NewReader(data))
+	var first, next documents.Node
+	if stream.Decode(&first) != nil {
+		return nil // there is no document, or conversion is the more tolerant of the two parsers
+	}
+	for {
+		switch err := stream.Decode(&next); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return fmt.Errorf("there is more after the first document: %w", err)
+		case next.Content[0].Tag != "!!null":
+			return fmt.Errorf("there is another document in line %d", next.Content[0].Line)
+		}
+	}
 }
 
 // SyntaxError is where and why data that begins like a JSON object is no JSON.

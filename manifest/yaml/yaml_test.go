@@ -29,6 +29,11 @@ func TestToJSON(t *testing.T) {
 		"duplicate keys":   {in: "a: 1\na: 2\n", fails: true},
 		"neither":          {in: "a: [1\n", fails: true},
 		"broken JSON":      {in: `{"a": `, fails: true},
+		"one document":     {in: "%YAML 1.1\n---\na: 1\n...\n---\n# nothing\n", want: `{"a":1}`},
+		"two documents":    {in: "a: 1\n---\nb: 2\n", fails: true},
+		"JSON twice":       {in: `{"a": 1} {"b": 2}`, fails: true},
+		"JSON and rubbish": {in: `{"a": 1}x`, fails: true},
+		"nothing":          {in: "# nothing\n", want: "null"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
