@@ -34,12 +34,13 @@ type signer struct {
 	key     *ecdsa.PublicKey
 	root    *ecdsa.PublicKey
 	windows []window
+	sound   bool // no CRL has anything against it, and none is missing that is needed
 }
 
-// verifyPCKChain verifies PCK certificate ← PCK CA ← root, and that neither is revoked.
+// verifyPCKChain verifies PCK certificate ← PCK CA ← root, and that neither is revoked. nil if the signatures do not
+// hold. What only CRLs have against it makes it unsound: then the rest is looked at all the same, for its own reasons.
 func (v *verification) verifyPCKChain(chainPEM []byte) *pckChain {
 	const what, code = "PCK chain", attest.CodePCKChain
-	before := len(v.reasons)
 	certs := v.parseChain(code, what, chainPEM, 3)
 	if certs == nil {
 		return nil
@@ -49,6 +50,7 @@ func (v *verification) verifyPCKChain(chainPEM []byte) *pckChain {
 	if a == nil {
 		return nil
 	}
+	before := len(v.reasons)
 	v.issued(code, "PCK CA certificate", ca, root)
 	v.issued(code, "PCK certificate", leaf, ca)
 	key := v.endEntity(code, "PCK certificate", leaf)
@@ -56,22 +58,25 @@ func (v *verification) verifyPCKChain(chainPEM []byte) *pckChain {
 	if err != nil {
 		v.refuse(attest.CodePCKCertificate, "%v", err)
 	}
+	signed := len(v.reasons) == before
 	v.notRevoked("PCK CA certificate", ca, a.crl)
 	list, crlWindows, relied := v.crl(attest.CodePCKCRL, "PCK CRL", v.col.PCKCRL, ca)
 	v.notRevoked("PCK certificate", leaf, list)
-	if len(v.reasons) > before || a.broken {
+	if !signed {
 		return nil
 	}
 	windows := append(crlWindows, a.windows...)
 	windows = append(windows, validity("PCK certificate", leaf), validity("PCK CA certificate", ca),
 		validity("root certificate of the PCK chain", root))
-	return &pckChain{key: key, platform: platform, root: a.key, windows: windows, relied: append(relied, a.relied...)}
+	return &pckChain{key: key, platform: platform, root: a.key, windows: windows, relied: append(relied, a.relied...),
+		sound: len(v.reasons) == before && !a.broken}
 }
 
-// signer verifies TCB signing certificate ← root, and that it is not revoked. nil if it refuses.
+// signer verifies TCB signing certificate ← root, and that it is not revoked. nil if the signatures do not hold;
+// unsound as a pckChain.
 func (v *verification) signer(what, chainPEM string) *signer {
 	const code = attest.CodeTCBSigningChain
-	name, before := "signing certificate of "+what, len(v.reasons)
+	name := "signing certificate of " + what
 	certs := v.parseChain(code, "issuer chain of "+what, []byte(chainPEM), 2)
 	if certs == nil {
 		return nil
@@ -81,17 +86,19 @@ func (v *verification) signer(what, chainPEM string) *signer {
 	if a == nil {
 		return nil
 	}
+	before := len(v.reasons)
 	v.issued(code, name, leaf, root)
 	key := v.endEntity(code, name, leaf)
 	if !strings.Contains(leaf.Subject.CommonName, "TCB Signing") {
 		v.refuse(code, "%s is of %q, not of TCB signing", name, leaf.Subject.CommonName)
 	}
+	signed := len(v.reasons) == before
 	v.notRevoked(name, leaf, a.crl)
-	if len(v.reasons) > before || a.broken {
+	if !signed {
 		return nil
 	}
 	windows := append([]window{validity(name, leaf), validity("root certificate of "+what, root)}, a.windows...)
-	return &signer{key: key, root: a.key, windows: windows}
+	return &signer{key: key, root: a.key, windows: windows, sound: len(v.reasons) == before && !a.broken}
 }
 
 // parseChain reads exactly n certificates in PEM; white space and zeros may follow. It puts them in order, from the

@@ -117,6 +117,7 @@ type pckChain struct {
 	root     *ecdsa.PublicKey
 	windows  []window
 	relied   []string // for Claims.Collateral
+	sound    bool     // no CRL has anything against it, and none is missing that is needed
 }
 
 // pckChain verifies the PCK chain of a quote by the CRLs of the collateral, or remembers it. nil if it refuses.
@@ -128,7 +129,7 @@ func (v *verification) pckChain(chainPEM []byte) *pckChain {
 	}
 	chain := cached(v, "pck chain", identify, func() (*pckChain, bool) {
 		chain := v.verifyPCKChain(chainPEM)
-		return chain, chain != nil && v.inTime(chain.windows)
+		return chain, chain != nil && v.inTime(chain.windows) && chain.sound
 	})
 	if chain != nil {
 		v.inTime(chain.windows)
@@ -143,6 +144,7 @@ type signedCollateral struct {
 	root     *ecdsa.PublicKey
 	windows  []window
 	relied   []string
+	sound    bool // as that of a pckChain
 }
 
 // signedCollateral verifies TCB info and QE identity, or remembers them. nil if it refuses.
@@ -157,7 +159,7 @@ func (v *verification) signedCollateral() *signedCollateral {
 	}
 	signed := cached(v, "collateral", identify, func() (*signedCollateral, bool) {
 		signed := v.verifyCollateral()
-		return signed, signed != nil && v.inTime(signed.windows)
+		return signed, signed != nil && v.inTime(signed.windows) && signed.sound
 	})
 	if signed != nil {
 		v.inTime(signed.windows)
@@ -166,14 +168,15 @@ func (v *verification) signedCollateral() *signedCollateral {
 }
 
 func (v *verification) verifyCollateral() *signedCollateral {
-	c, before := v.col, len(v.reasons)
+	c := v.col
 	infoText, identityText := []byte(c.TCBInfo), []byte(c.QEIdentity)
 	infoSigner := v.signer("TCB info", c.TCBInfoIssuerChain)
-	infoHash := v.signature(infoSigner, attest.CodeTCBInfoSignature, "TCB info", infoText, c.TCBInfoSignature)
 	identitySigner := infoSigner
 	if c.QEIdentityIssuerChain != c.TCBInfoIssuerChain {
 		identitySigner = v.signer("QE identity", c.QEIdentityIssuerChain)
 	}
+	before := len(v.reasons)
+	infoHash := v.signature(infoSigner, attest.CodeTCBInfoSignature, "TCB info", infoText, c.TCBInfoSignature)
 	identityHash := v.signature(identitySigner, attest.CodeQEIdentitySign, "QE identity", identityText,
 		c.QEIdentitySignature)
 	if infoSigner == nil || identitySigner == nil || len(v.reasons) > before {
@@ -197,10 +200,12 @@ func (v *verification) verifyCollateral() *signedCollateral {
 	windows := []window{{"TCB info", info.IssueDate, info.NextUpdate},
 		{"QE identity", identity.IssueDate, identity.NextUpdate}}
 	windows = append(append(windows, infoSigner.windows...), identitySigner.windows...)
-	return &signedCollateral{info: info, identity: identity, root: infoSigner.root, windows: windows, relied: []string{
+	relied := []string{
 		fmt.Sprintf("tcbinfo:%s:%x:eval%d:sha256:%x", info.TEE, info.FMSPC, info.EvaluationDataNumber, infoHash[:8]),
 		fmt.Sprintf("qeidentity:%s:eval%d:sha256:%x", identity.TEE, identity.EvaluationDataNumber, identityHash[:8]),
-	}}
+	}
+	return &signedCollateral{info: info, identity: identity, root: infoSigner.root, windows: windows, relied: relied,
+		sound: infoSigner.sound && identitySigner.sound}
 }
 
 // signature checks the hex signature over the exact bytes of a document and returns the document's SHA-256.
