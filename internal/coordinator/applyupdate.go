@@ -48,7 +48,7 @@ func (c *Coordinator) prepareValues(ctx context.Context, s *State, e *updateAppl
 		return refuse(Invalid, "generating secrets from manifest: %w", err)
 	}
 	e.Previous, e.Secrets = previous, changedValues(stored, current)
-	if err := c.dryRun(ctx, next, e.ca, current); err != nil {
+	if err := c.dryRun(ctx, e.deployment, e.ca, current); err != nil {
 		return err
 	}
 	if !rotate {

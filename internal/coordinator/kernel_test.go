@@ -259,6 +259,10 @@ func TestInvalidManifestChangesNothing(t *testing.T) {
 		string(testManifest(`,"RecoveryKeys":{"a":"no PEM"}`)):                           "",
 		string(testManifest(`,"TLS":{"t":{"Incoming":[{"Port":"1","Cert":"nope"}]}}`)):   "checking manifest: ",
 		strings.Replace(string(testManifest("")), `"Package":"p"}`, `"Package":"q"}`, 1): "checking manifest: ",
+		// What only the execution of a template finds has a place, too.
+		"\n" + `{"Packages":{"p":{"UniqueID":"00","Debug":true}},"Secrets":{"k":{"Type":"symmetric-key","Size":128}},` + "\n" +
+			`"Marbles":{"m":{"Package":"p","Parameters":{"Env":{"E":"{{pem .Secrets.k}}"}}}}}`: `running manifest template dry run: ` +
+			`$.Marbles["m"].Parameters.Env["E"] (line 3, column 56): `,
 	} {
 		_, err := c.SetManifest(t.Context(), []byte(manifest))
 		if err == nil || !strings.HasPrefix(err.Error(), want) || CodeOf(err) != Invalid {

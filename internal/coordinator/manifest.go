@@ -92,7 +92,7 @@ func (c *Coordinator) prepareGenesis(ctx context.Context, data []byte, ca *pki.C
 	if err != nil {
 		return nil, refuse(Invalid, "generating recovery encryption key: %w", err)
 	}
-	if err := c.dryRun(ctx, d.base, ca, shared); err != nil {
+	if err := c.dryRun(ctx, d, ca, shared); err != nil {
 		return nil, err
 	}
 	rootSecret := make([]byte, rootSecretSize)
@@ -136,8 +136,8 @@ func (c *Coordinator) acceptManifest(_ context.Context, data []byte, ca *pki.CA)
 }
 
 // dryRun generates placeholders for per-Marble secrets and executes all templates (steps 5 and 8).
-func (c *Coordinator) dryRun(ctx context.Context, m *manifest.Manifest, ca *pki.CA, real map[string]secrets.Value) error {
-	placeholders, err := secrets.Placeholders(ctx, m, ca, c.cfg.Now(), c.cfg.Rand)
+func (c *Coordinator) dryRun(ctx context.Context, d *deployment, ca *pki.CA, real map[string]secrets.Value) error {
+	placeholders, err := secrets.Placeholders(ctx, d.base, ca, c.cfg.Now(), c.cfg.Rand)
 	if err != nil {
 		return refuse(Invalid, "generating placeholder secrets from manifest: %w", err)
 	}
@@ -147,8 +147,9 @@ func (c *Coordinator) dryRun(ctx context.Context, m *manifest.Manifest, ca *pki.
 	if err != nil {
 		return refuse(Invalid, "running manifest template dry run: %w", err)
 	}
-	if problems := m.DryRun(ctx, view).Errors(); len(problems) > 0 {
-		return refuse(Invalid, "running manifest template dry run: %w", problems)
+	if problems := d.base.DryRun(ctx, view).Errors(); len(problems) > 0 {
+		return refuse(Invalid, "running manifest template dry run: %w", manifest.Locate(d.raw, problems)).
+			hint("run 'marblerun manifest check FILE'")
 	}
 	return ctx.Err()
 }
