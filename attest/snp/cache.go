@@ -24,7 +24,7 @@ func NewCache(max int) *Cache {
 	return &Cache{max: max, known: map[[32]byte]*chain{}}
 }
 
-// verified returns the chain from the cache or verifies it.
+// verified returns the chain from the cache or verifies it, as verifyChain.
 func (c *Cache) verified(certs Certificates, opts Options) (*chain, error) {
 	if c == nil || c.max <= 0 {
 		return verifyChain(certs, opts)
@@ -38,7 +38,7 @@ func (c *Cache) verified(certs Certificates, opts Options) (*chain, error) {
 	}
 	fresh, err := verifyChain(certs, opts)
 	if err != nil {
-		return nil, err
+		return fresh, err // for more reasons; not remembered
 	}
 	c.put(key, fresh)
 	return fresh, nil

@@ -28,7 +28,8 @@ type chain struct {
 	ids []string
 }
 
-// verifyChain checks VEK ← ASK ← ARK and the CRL at opts.Time.
+// verifyChain checks VEK ← ASK ← ARK and the CRL at opts.Time. The chain is nil unless its signatures hold; with an
+// error besides it is not valid at that time, or not by the CRL.
 func verifyChain(certs Certificates, opts Options) (*chain, error) {
 	leaf, err := parseCert(certs.VEK, "VEK")
 	if err != nil {
@@ -63,10 +64,7 @@ func verifyChain(certs Certificates, opts Options) (*chain, error) {
 		return nil, refuse(CodeChain, "", "", "the %s certificate is not signed by %q: %v",
 			v.Key, ask.Subject.CommonName, err)
 	}
-	if err := c.checkValidity(opts.Time, leaf, ask, root.cert); err != nil {
-		return nil, err
-	}
-	return c, c.checkCRL(certs.CRL, ask, root, opts)
+	return c, join(checkValidity(opts.Time, leaf, ask, root.cert), c.checkCRL(certs.CRL, ask, root, opts))
 }
 
 func askName(k Key) string {
@@ -162,15 +160,15 @@ func (c *chain) narrow(from, to time.Time) {
 // covers says whether the chain is valid at t without another look.
 func (c *chain) covers(t time.Time) bool { return !t.Before(c.from) && !t.After(c.to) }
 
-func (c *chain) checkValidity(at time.Time, certs ...*x509.Certificate) error {
+func checkValidity(at time.Time, certs ...*x509.Certificate) (err error) {
 	for _, cert := range certs {
 		if cert == nil || !at.Before(cert.NotBefore) && !at.After(cert.NotAfter) {
 			continue
 		}
-		return refuse(CodeValidity, window(cert.NotBefore, cert.NotAfter), at.UTC().Format(time.RFC3339),
-			"the certificate %q is not valid at this time", cert.Subject.CommonName)
+		err = join(err, refuse(CodeValidity, window(cert.NotBefore, cert.NotAfter), at.UTC().Format(time.RFC3339),
+			"the certificate %q is not valid at this time", cert.Subject.CommonName))
 	}
-	return nil
+	return err
 }
 
 func window(from, to time.Time) string {

@@ -4,6 +4,7 @@
 package snp
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/marblerun/marblerun/attest"
@@ -48,4 +49,22 @@ func reason(code, want, got, format string, args ...any) attest.Reason {
 		text += fmt.Sprintf(" (want %s, got %s)", want, got)
 	}
 	return attest.Reason{Code: code, Want: want, Got: got, Text: text}
+}
+
+// join makes one refusal of several errors, nil if all are nil.
+func join(errs ...error) error {
+	all := &attest.Refusal{}
+	for _, err := range errs {
+		var one *attest.Refusal
+		switch {
+		case errors.As(err, &one):
+			all.Reasons = append(all.Reasons, one.Reasons...)
+		case err != nil:
+			all.Reasons = append(all.Reasons, attest.Reason{Code: CodeFormat, Text: err.Error()})
+		}
+	}
+	if len(all.Reasons) == 0 {
+		return nil
+	}
+	return all
 }

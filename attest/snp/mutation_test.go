@@ -168,12 +168,19 @@ func TestAcceptable(t *testing.T) {
 	}
 }
 
-// TestAllReasons: a certificate of another chip and TCB is refused with both reasons.
+// TestAllReasons: a certificate of another chip and TCB, too late and without CRL, is refused with all reasons.
 func TestAllReasons(t *testing.T) {
 	s := issueSoft(t, softtee.SNPv3, softtee.Machine{}, nil)
 	other := issueSoft(t, softtee.SNPv3, softtee.Machine{Name: "other", Status: attest.OutOfDate}, nil)
-	s.certs = other.certs
-	_, err := s.verify()
-	wantCode(t, err, snp.CodeTCB)
-	wantCode(t, err, snp.CodeChip)
+	s.certs, s.opts.Time, s.opts.Cache = other.certs, softNow.AddDate(100, 0, 0), snp.NewCache(2)
+	s.certs.CRL = nil
+	for range 2 {
+		claims, err := s.verify()
+		if claims != nil {
+			t.Fatal("accepted")
+		}
+		for _, code := range []string{snp.CodeValidity, snp.CodeCRL, snp.CodeTCB, snp.CodeChip, snp.CodeSignature} {
+			wantCode(t, err, code)
+		}
+	}
 }

@@ -52,7 +52,8 @@ type Options struct {
 	Cache *Cache
 }
 
-// Verify checks a report and returns its claims. A refusal is an *attest.Refusal. TCBStatus of the claims is UpToDate:
+// Verify checks a report and returns its claims. A refusal is an *attest.Refusal with every reason that can be told:
+// what is malformed, or not signed up to a root, ends the verification. TCBStatus of the claims is UpToDate:
 // AMD publishes no status, so "out of date" is decided by the policy's minimum TCB.
 func Verify(report []byte, certs Certificates, opts Options) (*attest.Claims, error) {
 	r, err := ParseReport(report)
@@ -66,13 +67,10 @@ func Verify(report []byte, certs Certificates, opts Options) (*attest.Claims, er
 		return nil, refuse(CodeValidity, "", "", "no time of verification was given")
 	}
 	c, err := opts.Cache.verified(certs, opts)
-	if err != nil {
+	if c == nil {
 		return nil, err
 	}
-	if err := c.vek.covers(r); err != nil {
-		return nil, err
-	}
-	if err := verifySignature(r, report, c.vek.key); err != nil {
+	if err := join(err, c.vek.covers(r), verifySignature(r, report, c.vek.key)); err != nil {
 		return nil, err
 	}
 	return claims(r, c), nil
