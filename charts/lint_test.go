@@ -11,6 +11,7 @@ import (
 	"helm.sh/helm/v4/pkg/chart/v2/lint/support"
 	"helm.sh/helm/v4/pkg/chart/v2/loader"
 	chartutil "helm.sh/helm/v4/pkg/chart/v2/util"
+	"sigs.k8s.io/yaml"
 )
 
 // helm lint has nothing to say, under both names and in all modes, and packaging changes nothing.
@@ -42,4 +43,23 @@ func TestLint(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Users may set what the chart sets itself. Helm takes a key that is there twice, kustomize and schema checkers do not.
+func TestNoKeyTwice(t *testing.T) {
+	const ours = `global.podAnnotations.`
+	i := sets("coordinator.hostname=mr.example.com", "marbleInjector.start=true", "ingress.istio.enabled=true",
+		`global.podLabels.sidecar\.istio\.io/inject=yes`, ours+`openservicemesh\.io/sidecar-injection=enabled`,
+		ours+"checksum/dcap-config=x", ours+`sgx\.intel\.com/quote-provider=y`, "ingress.nginx.enabled=true",
+		`ingress.nginx.annotations.nginx\.ingress\.kubernetes\.io/ssl-passthrough=no`)
+	for file, stream := range i.mustRender(t) {
+		for _, document := range documents(stream) {
+			if err := yaml.UnmarshalStrict([]byte(document), &map[string]any{}); err != nil && file != "NOTES.txt" {
+				t.Errorf("%s: %v", file, err)
+			}
+		}
+	}
+	equal(t, "the user's label", "yes", coordinator(t, i).Spec.Template.Labels["sidecar.istio.io/inject"])
+	equal(t, "the user's annotation", "enabled",
+		injector(t, i).Spec.Template.Annotations["openservicemesh.io/sidecar-injection"])
 }

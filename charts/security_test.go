@@ -97,6 +97,8 @@ func TestTEEs(t *testing.T) {
 		configfs, aesm  bool
 	}{
 		{i: sets(), resource: "sgx.intel.com/epc", aesm: true},
+		{i: sets("coordinator.image=coordinator-sgx"), resource: "sgx.intel.com/epc", aesm: true},
+		{i: sets("coordinator.image=mine"), resource: "sgx.intel.com/epc"},
 		{i: sets("coordinator.image=ego-coordinator"), resource: "sgx.intel.com/epc"},
 		{i: sets("coordinator.attestation=in-process"), resource: "sgx.intel.com/epc"},
 		{i: sets("coordinator.simulation=true")},

@@ -85,7 +85,8 @@ app.kubernetes.io/part-of: marblerun
 {{/* "true" if quotes come from the node's AESM service. */}}
 {{- define "marblerun.coordinator.aesm" -}}
 {{- if eq (include "marblerun.platform" .) "sgx" }}
-{{- $default := ternary "in-process" "out-of-process" (not (empty .Values.coordinator.image)) }}
+{{- $image := .Values.coordinator.image | default "coordinator-sgx" }}
+{{- $default := ternary "out-of-process" "in-process" (eq $image "coordinator-sgx") }}
 {{- if eq (.Values.coordinator.attestation | default $default) "out-of-process" }}true{{ end }}
 {{- end }}
 {{- end }}
