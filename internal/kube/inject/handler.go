@@ -56,12 +56,17 @@ func (h *Handler) mutate(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(out) // the API server went away: it decides by itself what to do without an answer
 }
 
+// errUndecided is that of a request which was read, but is no review of a Pod. contract/injector.md §2: status 500.
+var errUndecided = errors.New("unable to mutate request")
+
 func statusOf(err error) int {
 	switch {
 	case errors.Is(err, errTooLarge):
 		return http.StatusRequestEntityTooLarge
 	case errors.Is(err, errBusy):
 		return http.StatusServiceUnavailable
+	case errors.Is(err, errUndecided):
+		return http.StatusInternalServerError
 	default:
 		return http.StatusBadRequest
 	}
@@ -83,7 +88,7 @@ func (h *Handler) review(r *http.Request) ([]byte, Decision, error) {
 	}
 	out, decision, err := h.decide(body)
 	if err != nil {
-		return nil, malformed, fmt.Errorf("unable to mutate request: %w", err)
+		return nil, malformed, fmt.Errorf("%w: %w", errUndecided, err)
 	}
 	return out, decision, nil
 }

@@ -6,6 +6,7 @@ package inject
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -67,6 +68,9 @@ func (in *Injector) Review(r Request) (Decision, error) {
 	w, refusals, warnings := in.readWishes(p, r.Namespace)
 	if len(refusals) > 0 {
 		return Decision{Outcome: Denied, Message: strings.Join(refusals, "; ") + ", request denied"}, nil
+	}
+	if !p.hasSpec {
+		return Decision{}, errors.New("invalid pod: no spec")
 	}
 	return in.inject(r, p, w, warnings), nil
 }

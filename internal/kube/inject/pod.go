@@ -12,7 +12,9 @@ import (
 
 // pod is what is read of a Pod. Lists keep the positions of the original, which patches refer to.
 type pod struct {
-	name           string
+	name string
+	// hasSpec is false if the field is absent or null: then there is nothing that a patch could be added to.
+	hasSpec        bool
 	labels         map[string]string
 	annotations    map[string]string
 	initContainers []container
@@ -25,7 +27,7 @@ type pod struct {
 const maxContainers = 1000
 
 type container struct {
-	name string
+	name string // "" is left to the API server, which says better what is wrong with it
 	// at is the container's JSON pointer.
 	at   string
 	envs []string // names
@@ -74,10 +76,7 @@ func readPod(raw []byte) (*pod, error) {
 	if kind != "Pod" || version != "v1" {
 		return nil, fmt.Errorf("expected v1 Pod, got %.80q %.80q", version, kind)
 	}
-	if spec == nil {
-		return nil, errors.New("no spec")
-	}
-	p := &pod{}
+	p := &pod{hasSpec: spec != nil}
 	err := errors.Join(metadata.read("name", &p.name), metadata.read("labels", &p.labels),
 		metadata.read("annotations", &p.annotations), p.readSpec(spec))
 	return p, err
@@ -122,6 +121,9 @@ func readContainers(spec object, member string) ([]container, error) {
 	}
 	containers := make([]container, len(objects))
 	for i, o := range objects {
+		if o == nil {
+			return nil, fmt.Errorf("%s[%d]: no object", member, i)
+		}
 		c := &containers[i]
 		c.at = fmt.Sprintf("/spec/%s/%d", member, i)
 		if err := c.read(o); err != nil {
@@ -137,9 +139,6 @@ func (c *container) read(o object) error {
 	if err := errors.Join(o.read("name", &c.name), o.read("env", &envs), o.read("volumeMounts", &mounts),
 		o.read("resources", &resources)); err != nil {
 		return err
-	}
-	if c.name == "" {
-		return errors.New("no name")
 	}
 	c.hasResources = resources != nil
 	err := errors.Join(resources.read("limits", &c.limits), resources.read("requests", &c.requests))
