@@ -43,10 +43,11 @@ func tdxClaims() *attest.Claims {
 }
 
 func snpClaims() *attest.Claims {
+	version := attest.SNPTCB{Bootloader: 3, TEE: 0, SNP: 8, Microcode: 115}
 	return &attest.Claims{TEE: attest.SNP, TCBStatus: attest.UpToDate, Machine: attest.Machine{ChipID: "cc"},
 		SNP: &attest.SNPClaims{Measurement: "b0", HostData: "b1", IDKeyDigest: "b2", AuthorKeyDigest: "b3", GuestSVN: 4,
 			Policy: 1<<16 | 1<<17, VMPL: 1, Product: "Milan",
-			Reported: attest.SNPTCB{Bootloader: 3, TEE: 0, SNP: 8, Microcode: 115}}}
+			Reported: version, Committed: version, Launch: version}}
 }
 
 // fields lists the fields of the reasons.
@@ -205,9 +206,20 @@ func TestReasonsExplain(t *testing.T) {
 	minimum := attest.Policy{SNP: &attest.SNPPolicy{MinimumTCB: &attest.SNPTCB{SNP: 9, Microcode: 200}}}.Check(snpClaims())
 	wantSNP := []attest.Reason{{Field: "SNP.MinimumTCB", Want: "at least snp 9, microcode 200",
 		Got: "snp 8, microcode 115",
-		Text: "TCB status OutOfDate is not accepted: the reported TCB has snp 8, microcode 115, wanted at least snp 9, " +
+		Text: "TCB status OutOfDate is not accepted: the platform has snp 8, microcode 115, wanted at least snp 9, " +
 			"microcode 200",
 		Change: `lower SNP.MinimumTCB: snp to 8, microcode to 115, or add "OutOfDate" to AcceptedTCBStatuses`}}
+	if diff := gocmp.Diff(wantSNP, minimum.Reasons); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	launched := snpClaims()
+	launched.SNP.Committed.SNP, launched.SNP.Launch.Microcode = 7, 100
+	minimum = attest.Policy{SNP: &attest.SNPPolicy{MinimumTCB: &launched.SNP.Reported}}.Check(launched)
+	wantSNP = []attest.Reason{{Field: "SNP.MinimumTCB", Want: "at least snp 8, microcode 115",
+		Got: "committed snp 7, launch microcode 100",
+		Text: "TCB status OutOfDate is not accepted: the platform has committed snp 7, launch microcode 100, wanted at " +
+			"least snp 8, microcode 115",
+		Change: `lower SNP.MinimumTCB: snp to 7, microcode to 100, or add "OutOfDate" to AcceptedTCBStatuses`}}
 	if diff := gocmp.Diff(wantSNP, minimum.Reasons); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

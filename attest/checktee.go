@@ -71,19 +71,32 @@ func (k *checker) snpBit(name string, want bool, policy uint64) {
 }
 
 // snpMinimum derives the status: AMD publishes none, so OutOfDate means a component below the policy's minimum
-// (FORMATS §5.2). Components compare one by one, never as one number. FMC exists on Turin only.
+// (FORMATS §5.2). The reported version counts, the committed one, to which the firmware may go back, and that of the
+// launch, since what an older firmware let happen to the guest stays. Components compare one by one, never as one number.
+// FMC exists on Turin only.
 func (k *checker) snpMinimum(want SNPTCB, c *SNPClaims) {
-	got := c.Reported
-	parts := []ShortComponent{
-		{"bootloader", int(got.Bootloader), int(want.Bootloader)},
-		{"tee", int(got.TEE), int(want.TEE)},
-		{"snp", int(got.SNP), int(want.SNP)},
-		{"microcode", int(got.Microcode), int(want.Microcode)},
+	versions := []struct {
+		of string
+		SNPTCB
+	}{{"", c.Reported}, {"committed ", c.Committed}, {"launch ", c.Launch}}
+	least := func(name string, want uint8, part func(SNPTCB) uint8) {
+		short := ShortComponent{Name: name, Got: int(want), Want: int(want)}
+		for _, v := range versions {
+			if got := int(part(v.SNPTCB)); got < short.Got {
+				short.Name, short.Got = v.of+name, got
+			}
+		}
+		if short.Got < short.Want {
+			k.verdict.Short = append(k.verdict.Short, short)
+		}
 	}
+	least("bootloader", want.Bootloader, func(t SNPTCB) uint8 { return t.Bootloader })
+	least("tee", want.TEE, func(t SNPTCB) uint8 { return t.TEE })
+	least("snp", want.SNP, func(t SNPTCB) uint8 { return t.SNP })
+	least("microcode", want.Microcode, func(t SNPTCB) uint8 { return t.Microcode })
 	if c.Product == "Turin" {
-		parts = append(parts, ShortComponent{"fmc", int(got.FMC), int(want.FMC)})
+		least("fmc", want.FMC, func(t SNPTCB) uint8 { return t.FMC })
 	}
-	k.verdict.Short = slices.DeleteFunc(parts, func(s ShortComponent) bool { return s.Got >= s.Want })
 	if len(k.verdict.Short) > 0 {
 		k.verdict.TCBStatus = k.c.TCBStatus.Merge(OutOfDate)
 	}
@@ -93,12 +106,13 @@ func (k *checker) snpMinimum(want SNPTCB, c *SNPClaims) {
 func (k *checker) minimumReason() Reason {
 	var want, got, change []string
 	for _, s := range k.verdict.Short {
-		want = append(want, fmt.Sprintf("%s %d", s.Name, s.Want))
+		part := s.Name[strings.LastIndexByte(s.Name, ' ')+1:]
+		want = append(want, fmt.Sprintf("%s %d", part, s.Want))
 		got = append(got, fmt.Sprintf("%s %d", s.Name, s.Got))
-		change = append(change, fmt.Sprintf("%s to %d", s.Name, s.Got))
+		change = append(change, fmt.Sprintf("%s to %d", part, s.Got))
 	}
 	return Reason{Field: "SNP.MinimumTCB", Want: "at least " + strings.Join(want, ", "), Got: strings.Join(got, ", "),
-		Text: fmt.Sprintf("TCB status %s is not accepted: the reported TCB has %s, wanted at least %s", k.verdict.TCBStatus,
+		Text: fmt.Sprintf("TCB status %s is not accepted: the platform has %s, wanted at least %s", k.verdict.TCBStatus,
 			strings.Join(got, ", "), strings.Join(want, ", ")),
 		Change: fmt.Sprintf("lower SNP.MinimumTCB: %s, or add %q to AcceptedTCBStatuses", strings.Join(change, ", "),
 			OutOfDate)}

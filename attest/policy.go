@@ -62,7 +62,7 @@ type SNPPolicy struct {
 	GuestSVN *uint32
 	// Policy lists guest-policy bits by name that must have the given value; SNPPolicyBitNames lists the names.
 	Policy map[string]bool
-	// MinimumTCB by component: bootloader, tee, snp, microcode, fmc.
+	// MinimumTCB of the reported, committed and launch TCB by component: bootloader, tee, snp, microcode, fmc.
 	MinimumTCB *SNPTCB
 	VMPL       *uint32
 }

@@ -262,5 +262,5 @@ func TestManifestVerifyTCB(t *testing.T) {
 		Kind: softtee.SNPv3, Machine: softtee.Machine{Name: "m"}, Workload: workload(),
 	})
 	args := append([]string{"manifest", "verify", w.path("manifest.json"), guest.Endpoint()}, w.services()...)
-	refused(t, w, append(args, "--era-config", minimum), "the reported TCB has microcode")
+	refused(t, w, append(args, "--era-config", minimum), "the platform has microcode")
 }
