@@ -125,6 +125,7 @@ func (c *Coordinator) Recover(ctx context.Context, secret, signature []byte) (in
 			return 0, nil
 		}
 		if !errors.Is(err, shares.ErrNotYet) {
+			c.putBack(ctx, u, secret, err)
 			return 0, err
 		}
 	}
@@ -152,6 +153,16 @@ func (c *Coordinator) plainShare(secret []byte) ([]byte, error) {
 			hint("upload the decrypted secret (32 or 33 bytes), or encrypt it to the key of /api/v2/recover/public-key")
 	}
 	return plain, nil
+}
+
+// putBack leaves the collector so that recovery can go on after err: those who signed wrongly, or else whoever gave the
+// last secret, give theirs again.
+func (c *Coordinator) putBack(ctx context.Context, u *unsealing, secret []byte, err error) {
+	if _, unsigned := errors.AsType[*shares.SignatureError](err); unsigned {
+		c.keepShares(ctx, u) // forgets the bad ones also over a restart, and keeps the last one
+		return
+	}
+	u.collector.Withdraw(secret)
 }
 
 // keepShares saves the uploaded secrets, so that they survive a restart where the TEE has a sealing key.
@@ -190,8 +201,11 @@ func (c *Coordinator) unseal(ctx context.Context, u *unsealing) error {
 	var bad *shares.SignatureError
 	switch {
 	case errors.As(err, &bad):
-		return refuse(Invalid, "recovery secret signature mismatch: %w", err).
+		return refuse(Invalid, "recovery secret signature mismatch: %w", bad).
 			hint("sign the decrypted secret with the private recovery key and upload it again")
+	case errors.Is(err, shares.ErrNotYet) && len(u.holders) > 0:
+		return refuse(Invalid, "the recovery secrets are those that sealed_data names, but they do not open it").
+			hint("sealed_data was damaged or changed: restore it from a backup, and restart the Coordinator")
 	case errors.Is(err, shares.ErrNotYet):
 		return err
 	case err != nil:

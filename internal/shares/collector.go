@@ -89,6 +89,13 @@ func (c *Collector) Add(share, signature []byte) (remaining int, err error) {
 	return c.Remaining(), nil
 }
 
+// Withdraw takes back a share that Add accepted, so that it can be given again.
+func (c *Collector) Withdraw(share []byte) {
+	c.accepted = slices.DeleteFunc(slices.Clone(c.accepted), func(s submission) bool {
+		return subtle.ConstantTimeCompare(s.Share, share) == 1
+	})
+}
+
 func (c *Collector) used(share []byte) bool {
 	return slices.ContainsFunc(c.accepted, func(s submission) bool {
 		return subtle.ConstantTimeCompare(s.Share, share) == 1

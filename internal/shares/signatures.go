@@ -7,6 +7,8 @@ import (
 	"crypto/rsa"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 )
 
 // Key is a recovery key of the recovered manifest.
@@ -25,8 +27,7 @@ type SignatureError struct {
 
 func (e *SignatureError) Error() string {
 	if len(e.Names) == len(e.Holders) {
-		return fmt.Sprintf("the signature does not belong to the recovery key %q: sign the decrypted secret with that "+
-			"key and upload it again", e.Names)
+		return fmt.Sprintf("the signature does not belong to the recovery key %s", quoted(e.Names))
 	}
 	return fmt.Sprintf("%d of the uploaded secrets are not signed by a recovery key of the manifest", len(e.Holders))
 }
@@ -61,6 +62,14 @@ func (c *Collector) CheckSignatures(s Scheme, keys []Key) (signers []string, err
 			s.Needed(), s.N, len(signers))
 	}
 	return signers, nil
+}
+
+func quoted(names []string) string {
+	list := make([]string, len(names))
+	for i, name := range names {
+		list[i] = strconv.Quote(name)
+	}
+	return strings.Join(list, ", ")
 }
 
 func (e *SignatureError) add(s submission, keys []Key) {
