@@ -92,9 +92,9 @@ func (m *Manifest) eachTemplate(marbleType string, f func(path string, kind Temp
 	each(at+".Env", EnvTemplate, parameters.Env)
 }
 
-// DryRun executes all templates. A secret has its value in real if there is one and it is not empty; for all others,
-// as user-defined ones before their upload, and for .MarbleRun, placeholders stand. Problems have no line and column:
-// see [Locate]. A cancelled ctx is a problem.
+// DryRun executes all templates. A secret has its value in real if there is one, be it of no bytes; for all others, as
+// user-defined ones before their upload (all fields nil), and for .MarbleRun, placeholders stand. Problems have no line
+// and column: see [Locate]. A cancelled ctx is a problem.
 func (m *Manifest) DryRun(ctx context.Context, real map[string]TemplateSecret) Problems {
 	var r problem.Report
 	data := m.placeholders(real)
@@ -157,7 +157,7 @@ const maxPlaceholder = 64 << 10
 func (m *Manifest) placeholders(real map[string]TemplateSecret) *TemplateData {
 	secrets := make(map[string]TemplateSecret, len(m.Secrets))
 	for name, s := range m.Secrets {
-		if value := real[name]; len(value.Public)+len(value.Private)+len(value.Cert.Raw) > 0 {
+		if value := real[name]; value.Public != nil || value.Private != nil || value.Cert.Raw != nil {
 			secrets[name] = value
 		} else {
 			secrets[name] = s.placeholder()

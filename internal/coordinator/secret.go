@@ -108,7 +108,8 @@ func userValue(def manifest.Secret, in wire.UserSecret) (secrets.Value, error) {
 		if err := checkKeyLength(def, in.Key); err != nil {
 			return v, err
 		}
-		v.Private, v.Public = in.Key, in.Key
+		key := append([]byte{}, in.Key...) // not nil: it is uploaded, be it empty
+		v.Private, v.Public = key, key
 		return v, nil
 	}
 	if len(in.Key) > 0 {

@@ -33,8 +33,8 @@ import (
 	"github.com/marblerun/marblerun/manifest/template"
 )
 
-// Value is a secret's value with its definition, as it is stored. Without Private and Cert it is a user-defined secret
-// that was not uploaded yet.
+// Value is a secret's value with its definition, as it is stored. If Private and Cert are nil, it is a user-defined
+// secret that was not uploaded yet; a plain one may be uploaded with no bytes.
 type Value struct {
 	Type        string `json:"type"`
 	Size        uint   `json:"size,omitempty"` // bits
@@ -42,9 +42,9 @@ type Value struct {
 	UserDefined bool   `json:"userDefined,omitempty"`
 	// ValidFor is in days. For generated certificates the default is filled in, unless the manifest fixes NotAfter.
 	ValidFor uint   `json:"validFor,omitempty"`
-	Cert     []byte `json:"cert,omitempty"`    // DER
-	Private  []byte `json:"private,omitempty"` // PKCS #8 DER, or as uploaded; others: the key or the data
-	Public   []byte `json:"public,omitempty"`  // PKIX DER; others: the same bytes as Private
+	Cert     []byte `json:"cert,omitempty"`   // DER
+	Private  []byte `json:"private,omitzero"` // PKCS #8 DER, or as uploaded; others: the key or the data
+	Public   []byte `json:"public,omitzero"`  // PKIX DER; others: the same bytes as Private
 }
 
 // Empty returns the value of a user-defined secret that was not uploaded yet.
