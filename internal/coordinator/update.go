@@ -221,8 +221,7 @@ func (c *Coordinator) prepareAcknowledgement(ctx context.Context, s *State, user
 	case !slices.Contains(p.Eligible, user):
 		return nil, nil, refuse(Forbidden, "user %s is not allowed to acknowledge manifest updates", user)
 	case !bytes.Equal(p.Manifest, data):
-		return nil, nil, refuse(Invalid, "provided manifest does not match the pending manifest").
-			hint("get it with 'marblerun manifest update get'")
+		return nil, nil, refuse(Invalid, "provided manifest does not match the pending manifest")
 	case slices.Contains(p.Acknowledged, user) || p.missingCount() > 1:
 		return nil, nil, nil
 	}
