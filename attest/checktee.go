@@ -72,8 +72,8 @@ func (k *checker) snpBit(name string, want bool, policy uint64) {
 
 // snpMinimum derives the status: AMD publishes none, so OutOfDate means a component below the policy's minimum
 // (FORMATS §5.2). The reported version counts, the committed one, to which the firmware may go back, and that of the
-// launch, since what an older firmware let happen to the guest stays. Components compare one by one, never as one number.
-// FMC exists on Turin only.
+// launch, since what an older firmware let happen to the guest stays. Components compare one by one, never as one
+// number. FMC exists on Turin only.
 func (k *checker) snpMinimum(want SNPTCB, c *SNPClaims) {
 	versions := []struct {
 		of string

@@ -39,7 +39,7 @@ const (
 	FormatOEReport  Format = "oe-report"  // Open Enclave report header ‖ DCAP quote, as SGX Marbles send it
 	FormatDCAPQuote Format = "dcap-quote" // bare DCAP quote (SGX or TDX)
 	FormatSNPTable  Format = "snp-table"  // Open Enclave attestation header ‖ SNP report ‖ certificate table
-	FormatSNPReport Format = "snp-report" // bare SNP report
+	FormatSNPReport Format = "snp-report" // bare SNP report, with or without the certificate table of an extended one
 )
 
 // Evidence is evidence as it came, with its wrapping understood and nothing verified.
@@ -55,8 +55,9 @@ type Evidence struct {
 }
 
 // Parse recognizes evidence in the forms of FORMATS §2: a DCAP quote bare or behind an Open Enclave report header of
-// type 2, an SNP report bare or behind an attestation header with SNPFormatUUID. Sizes in headers must not exceed what
-// is there; bytes after the size are tolerated. At most MaxEvidence bytes.
+// type 2, an SNP report bare or behind an attestation header with SNPFormatUUID, in both cases with or without a
+// certificate table after it. Sizes in headers must not exceed what is there; bytes after the size are tolerated. At most
+// MaxEvidence bytes.
 func Parse(raw []byte) (Evidence, error) {
 	switch {
 	case len(raw) == 0:
@@ -67,8 +68,9 @@ func Parse(raw []byte) (Evidence, error) {
 	if tee, ok := dcapTEE(raw); ok {
 		return Evidence{Format: FormatDCAPQuote, TEE: tee, Raw: raw, Quote: raw}, nil
 	}
-	if len(raw) == SNPReportSize && isSNPReport(raw) {
-		return Evidence{Format: FormatSNPReport, TEE: SNP, Raw: raw, Quote: raw}, nil
+	if len(raw) >= SNPReportSize && isSNPReport(raw) && string(raw[4:20]) != SNPFormatUUID {
+		return Evidence{Format: FormatSNPReport, TEE: SNP, Raw: raw, Quote: raw[:SNPReportSize:SNPReportSize],
+			CertTable: raw[SNPReportSize:]}, nil
 	}
 	switch first := leadingU32(raw); first {
 	case 1:

@@ -53,6 +53,7 @@ func TestParse(t *testing.T) {
 		"raw SNP report v3":          {snp, attest.FormatSNPReport, attest.SNP, snp, nil},
 		"raw SNP report v2":          {reportLike(2), attest.FormatSNPReport, attest.SNP, reportLike(2), nil},
 		"raw SNP report v5":          {reportLike(5), attest.FormatSNPReport, attest.SNP, reportLike(5), nil},
+		"extended SNP report v3":     {append(reportLike(3), table...), attest.FormatSNPReport, attest.SNP, snp, table},
 		"SNP report with table":      {attest.WrapSNP(snp, table), attest.FormatSNPTable, attest.SNP, snp, table},
 		"SNP report without a table": {attest.WrapSNP(snp, nil), attest.FormatSNPTable, attest.SNP, snp, nil},
 	} {
@@ -97,7 +98,7 @@ func TestParseRefuses(t *testing.T) {
 		"attestation size too large":        {edit(snp, 22, 1), "follow"},
 		"attestation size too small":        {edit(snp, 20, 0), "no report"},
 		"SNP report of 1183 bytes":          {reportLike(3)[:1183], "not supported"},
-		"SNP report of 1185 bytes":          {append(reportLike(5), 0), "neither"},
+		"SNP report of 1182 bytes, v5":      {reportLike(5)[:1182], "neither"},
 		"SNP report with another algorithm": {edit(reportLike(2), 0x34, 2), "neither"},
 	} {
 		_, err := attest.Parse(test.raw)

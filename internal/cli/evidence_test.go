@@ -66,6 +66,9 @@ func TestEvidenceForms(t *testing.T) {
 			"v1":     []byte(`{"status":"success","data":{"Cert":"-","Quote":"` + quoted + `"}}`),
 			"data":   []byte(`{"quote":"` + quoted + `"}`),
 		}
+		if kind.TEE() == attest.SNP {
+			forms["extended"] = slices.Concat(parsed.Quote, parsed.CertTable)
+		}
 		for name, data := range forms {
 			path := w.write(t, "evidence", data)
 			code, out, stderr := w.run("evidence", "show", path)

@@ -205,11 +205,33 @@ func TestEvidenceSNPVectors(t *testing.T) {
 		if err != nil || len(veks) != 1 {
 			t.Fatalf("%s: %v %v", name, veks, err)
 		}
-		code, v := evidenceVerify(t, report, "--vek", veks[0], "--time", at)
-		if ok := e.Expect == "ok"; (code == 0) != ok || v.Genuine != ok || ok && v.TCBStatus != attest.UpToDate {
-			t.Errorf("%s: exit code %d, %+v", name, code, v)
+		if filepath.Ext(veks[0]) == ".pem" {
+			veks = append(veks, withChain(t, veks[0]))
+		}
+		for _, vek := range veks {
+			code, v := evidenceVerify(t, report, "--vek", vek, "--time", at)
+			if ok := e.Expect == "ok"; (code == 0) != ok || v.Genuine != ok || ok && v.TCBStatus != attest.UpToDate {
+				t.Errorf("%s by %s: exit code %d, %+v", name, vek, code, v)
+			}
 		}
 	}
+}
+
+// withChain is a copy of a certificate in PEM with others after it, as some tools write it.
+func withChain(t *testing.T, vek string) string {
+	certificate, err := os.ReadFile(vek)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, err := os.ReadFile(filepath.Join(vectorsDir(t), "snp", "roots", "ask_ark_genoa.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "chain.pem")
+	if err := os.WriteFile(path, append(certificate, chain...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // TestEvidenceShowVectors explains all of it.

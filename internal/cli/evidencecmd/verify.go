@@ -6,6 +6,7 @@ package evidencecmd
 import (
 	"context"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -112,6 +113,10 @@ func (a *commands) verification(f verifyFlags) (session.Verification, error) {
 	}
 	if len(v.VEK) == 0 {
 		return v, fmt.Errorf("%s is empty", f.vek)
+	}
+	// Tools write the chain after the certificate. Who issued it is known.
+	if first, rest := pem.Decode(v.VEK); first != nil && len(rest) > 0 {
+		v.VEK = pem.EncodeToMemory(first)
 	}
 	return v, nil
 }
