@@ -130,16 +130,19 @@ func newPlatform(col *dcap.Collateral) (platform, error) {
 	}
 	tee, fmspc, _ := strings.Cut(info.Name, " ")
 	p.tee, p.fmspc, p.items = attest.TEE(tee), fmspc, []*item.Item{info, identity}
-	for k, list := range map[item.Kind]dcap.CRL{item.PCKCRL: col.PCKCRL, item.RootCRL: col.RootCACRL} {
-		if len(list) == 0 {
+	for _, list := range []struct {
+		item.Kind
+		dcap.CRL
+	}{{item.PCKCRL, col.PCKCRL}, {item.RootCRL, col.RootCACRL}} {
+		if len(list.CRL) == 0 {
 			continue
 		}
-		crl, err := item.Read(k, list, "")
+		crl, err := item.Read(list.Kind, list.CRL, "")
 		if err != nil {
-			return p, fmt.Errorf("%s: %w", k, err)
+			return p, fmt.Errorf("%s: %w", list.Kind, err)
 		}
 		p.items = append(p.items, crl)
-		if k == item.PCKCRL {
+		if list.Kind == item.PCKCRL {
 			p.ca = pckCA(crl.Name)
 		}
 	}
