@@ -120,6 +120,7 @@ func (c *call) fill(piece []byte, start time.Time, total int64) (n int, err erro
 		k, err = c.r.Body.Read(piece[n:])
 		n += k
 	}
+	c.received = err == io.EOF
 	return n, err
 }
 

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"runtime"
 	"runtime/debug"
@@ -27,6 +28,8 @@ type call struct {
 	label   string // the path if it is one of ours, else ""
 	started time.Time
 	counted func(method string, code int, received, sent int64, took time.Duration)
+	// received: the body has been read to its end.
+	received bool
 	// cleanup runs at the end, last first.
 	cleanup []func()
 }
@@ -60,6 +63,9 @@ func (c *call) end() {
 	}
 	c.api.cfg.Log.DebugContext(c.ctx, "Request", "method", c.r.Method, "path", c.label, "code", c.w.code,
 		"took", time.Since(c.started))
+	if p == nil {
+		c.linger()
+	}
 	// What the client has not sent yet is thrown away by net/http before the next request; that must end.
 	c.readBy(time.Now().Add(5 * time.Second))
 	if p == http.ErrAbortHandler || p != nil && begun {
@@ -83,6 +89,25 @@ func (c *call) panicked(p any) {
 			message: fmt.Sprintf("internal error, see the Coordinator's log (request %s)", c.id),
 		})
 	}
+}
+
+// How long, and for how many bytes, a refused HTTP/2 request is still listened to.
+const (
+	lingerTime  = 100 * time.Millisecond
+	lingerBytes = 1 << 20
+)
+
+// linger gives a client that is still sending time to read why it was refused. Without that, HTTP/2 resets the stream
+// right behind the reply, and curl forgets a reply that it finds together with the reset. HTTP/1 lingers by itself.
+func (c *call) linger() {
+	if c.r.ProtoMajor != 2 || c.w.code < http.StatusBadRequest || c.received || c.r.ContentLength == 0 {
+		return
+	}
+	if http.NewResponseController(c.w).Flush() != nil {
+		return
+	}
+	c.readBy(time.Now().Add(lingerTime))
+	_, _ = io.Copy(io.Discard, io.LimitReader(c.r.Body, lingerBytes)) // ends with the client's reset, most likely
 }
 
 func (c *call) serve(rt *route) {

@@ -5,9 +5,11 @@ package rest
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"io"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/marblerun/marblerun/api/wire"
@@ -77,11 +79,18 @@ func (c *call) render(f failure) {
 	c.encode(f.status, e)
 }
 
-// encode writes the envelope and a newline. An error means that the client went away.
+// encode writes the envelope and a newline, with its length, so that the client knows where it ends before the stream
+// does. An error means that the client went away.
 func (c *call) encode(status int, e envelope) {
-	c.writeBy(time.Now().Add(writeGrace))
-	c.w.WriteHeader(status)
-	if err := json.NewEncoder(c.w).Encode(e); err != nil {
+	var out bytes.Buffer
+	err := json.NewEncoder(&out).Encode(e)
+	if err == nil {
+		c.writeBy(time.Now().Add(writeGrace))
+		c.w.Header().Set("Content-Length", strconv.Itoa(out.Len()))
+		c.w.WriteHeader(status)
+		_, err = out.WriteTo(c.w)
+	}
+	if err != nil {
 		c.api.cfg.Log.DebugContext(c.ctx, "Reply not sent", "path", c.label, "error", err)
 		panic(http.ErrAbortHandler)
 	}

@@ -5,6 +5,7 @@ package rest
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -17,6 +18,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"github.com/marblerun/marblerun/internal/server/listen"
 )
@@ -213,4 +217,65 @@ func TestSlowReaders(t *testing.T) {
 			t.Errorf("the reply waited for its reader: %d bytes", len(said))
 		}
 	})
+}
+
+// refusedStream sends a part of a body that nobody wants, and then the names of the frames that the server sends.
+func refusedStream(t *testing.T, c net.Conn, frames chan<- string) {
+	t.Helper()
+	framer := http2.NewFramer(c, c)
+	var block bytes.Buffer
+	enc := hpack.NewEncoder(&block)
+	for _, f := range [][2]string{{":method", "POST"}, {":scheme", "https"}, {":path", "/nothing"}, {":authority", "x"}} {
+		if err := enc.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	go func() {
+		defer close(frames)
+		for {
+			f, err := framer.ReadFrame()
+			if err != nil {
+				return
+			}
+			if f.Header().StreamID == 1 {
+				frames <- f.Header().Type.String()
+			}
+		}
+	}()
+	_, err := io.WriteString(c, http2.ClientPreface)
+	for _, err := range []error{
+		err, framer.WriteSettings(),
+		framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true}),
+		framer.WriteData(1, false, make([]byte, 100)),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// curl forgets a reply that it finds together with the end of its stream.
+func TestRefusalsAreReadBeforeTheStreamEnds(t *testing.T) {
+	inSimulatedTime(t, &fake{}, func(t *testing.T, dial func(string) *tls.Conn) {
+		frames := make(chan string, 10)
+		refusedStream(t, dial("h2"), frames)
+		synctest.Wait()
+		if got := received(frames); got != "HEADERS DATA" {
+			t.Errorf("at once: %s", got)
+		}
+		time.Sleep(2 * lingerTime)
+		synctest.Wait()
+		if got := received(frames); got != "DATA RST_STREAM" {
+			t.Errorf("later: %s", got)
+		}
+	})
+}
+
+// received is what is in the channel now.
+func received(frames <-chan string) string {
+	var got []string
+	for len(frames) > 0 {
+		got = append(got, <-frames)
+	}
+	return strings.Join(got, " ")
 }
