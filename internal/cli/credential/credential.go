@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/marblerun/marblerun/api"
 )
@@ -46,7 +47,11 @@ func LoadClient(certFile, keyFile string, token Token) (*tls.Certificate, Close,
 	}
 	certificate, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if err != nil {
-		return nil, nothing, fmt.Errorf("loading client certificate: %w", err)
+		err = fmt.Errorf("loading client certificate: %w", err)
+		if encryptedFile(keyFile) {
+			err = api.WithHint(err, passphrase)
+		}
+		return nil, nothing, err
 	}
 	return &certificate, nothing, nil
 }
@@ -66,7 +71,32 @@ func LoadRecoveryKey(file string, token Token) (RecoveryKey, Close, error) {
 			"The recovery key is an RSA private key in PEM, PKCS #8 or PKCS #1.")
 	}
 	key, err := parseKey(block.Bytes)
+	if err != nil && encrypted(block) {
+		err = api.WithHint(err, passphrase)
+	}
 	return key, nothing, err
+}
+
+// passphrase is what to do about an encrypted key.
+const passphrase = "The key is protected by a passphrase, which is not supported: 'openssl pkey -in FILE -out PLAIN' writes a " +
+	"key without one. A PKCS #11 token protects it better."
+
+// encryptedFile tells whether the first key in a file is encrypted.
+func encryptedFile(path string) bool {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return false
+	}
+	block, rest := pem.Decode(data)
+	for block != nil && !strings.Contains(block.Type, "PRIVATE KEY") {
+		block, rest = pem.Decode(rest)
+	}
+	return block != nil && encrypted(block)
+}
+
+// encrypted tells whether a block is a key under a passphrase, in PKCS #8 (RFC 5958) or the older form of RFC 1421.
+func encrypted(block *pem.Block) bool {
+	return block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != ""
 }
 
 func parseKey(der []byte) (RecoveryKey, error) {

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/marblerun/marblerun/api"
 	"github.com/marblerun/marblerun/internal/cli/credential"
 )
 
@@ -60,6 +61,31 @@ func TestLoadRecoveryKey(t *testing.T) {
 		if got, _, err := credential.LoadRecoveryKey(path, credential.Token{}); err == nil ||
 			!strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, %v; want error %q", got, err, want)
+		}
+	}
+}
+
+// TestEncryptedKey: crypto/tls and crypto/x509 only say that they cannot parse it.
+func TestEncryptedKey(t *testing.T) {
+	blocks := map[string]*pem.Block{
+		"PKCS #8":  {Type: "ENCRYPTED PRIVATE KEY", Bytes: []byte("cipher")},
+		"RFC 1421": {Type: "RSA PRIVATE KEY", Headers: map[string]string{"DEK-Info": "AES-256-CBC,00"}, Bytes: []byte("cipher")},
+	}
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("certificate")})
+	for name, block := range blocks {
+		path := filepath.Join(t.TempDir(), "key.pem")
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := credential.LoadRecoveryKey(path, credential.Token{}); !strings.Contains(api.Hint(err), "passphrase") {
+			t.Errorf("%s: recovery key: %v, hint %q", name, err, api.Hint(err))
+		}
+		both := filepath.Join(t.TempDir(), "both.pem")
+		if err := os.WriteFile(both, append(certificate, pem.EncodeToMemory(block)...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := credential.LoadClient(both, both, credential.Token{}); !strings.Contains(api.Hint(err), "passphrase") {
+			t.Errorf("%s: client: %v, hint %q", name, err, api.Hint(err))
 		}
 	}
 }

@@ -10,9 +10,12 @@ package recovercmd
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -92,10 +95,23 @@ func readRecoveryFile(path string) ([]byte, error) {
 	if err != nil || isPlain(data) {
 		return data, err
 	}
+	if names := recoveryDataOf(data); len(names) > 0 {
+		return nil, api.WithHint(fmt.Errorf("%s holds the recovery secrets of all holders: %q", path, names),
+			fmt.Sprintf("Each holder needs one of them alone, e.g.: jq -r '.RecoverySecrets[%q]' %s >FILE", names[0], path))
+	}
 	if decoded, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(data))); err == nil && len(decoded) > 0 {
 		return decoded, nil
 	}
 	return data, nil
+}
+
+// recoveryDataOf returns whose secrets are in a file of recovery data; none if it is no such file.
+func recoveryDataOf(data []byte) []string {
+	var file struct{ RecoverySecrets map[string]string }
+	if json.Unmarshal(data, &file) != nil {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(file.RecoverySecrets))
 }
 
 func plainSecret(data []byte, key credential.RecoveryKey) ([]byte, error) {
