@@ -152,6 +152,8 @@ func TestCheckTDXAndSNP(t *testing.T) {
 	snp := &attest.SNPPolicy{}
 	turin := snpClaims()
 	turin.SNP.Product = "Turin"
+	nameless := snpClaims()
+	nameless.Machine = attest.Machine{}
 	runChecks(t, map[string]checkCase{
 		"all of TDX": {tdxClaims(), attest.Policy{TDX: &attest.TDXPolicy{MRTD: "D0", RTMR: [4]string{"a0", "a1", "a2", "a3"},
 			MRConfigID: "c1", MROwner: "c2", MROwnerConfig: "c3", MRSEAM: "c4", TDAttributes: "c5", XFAM: "c6"}}, ""},
@@ -178,6 +180,10 @@ func TestCheckTDXAndSNP(t *testing.T) {
 		"grace does not cover SNP": {snpClaims(), attest.Policy{SNP: &attest.SNPPolicy{
 			MinimumTCB: &attest.SNPTCB{Microcode: 116}}, TCBDateAfter: date("2000-01-01")}, "SNP.MinimumTCB"},
 		"chip listed": {snpClaims(), attest.Policy{SNP: snp, Machines: []attest.Machine{{ChipID: "CC"}}}, ""},
+		"chip listed as in a report of a Turin": {turin, attest.Policy{SNP: snp,
+			Machines: []attest.Machine{{ChipID: "cc" + strings.Repeat("00", 63)}}}, ""},
+		"chip of zeros, chip unknown": {nameless, attest.Policy{SNP: snp,
+			Machines: []attest.Machine{{ChipID: strings.Repeat("00", 64)}}}, "Machines"},
 	})
 }
 
