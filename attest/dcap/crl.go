@@ -38,20 +38,22 @@ func (c *CRL) UnmarshalText(text []byte) error {
 
 // DER returns the DER of a CRL that is not empty.
 func (c CRL) DER() ([]byte, error) {
-	if len(c) > 0 && c[0] == der.Sequence { // hex digits begin with '3', PEM with '-'
+	if isSequence(c) { // hex digits begin with '3', PEM with '-'
 		return c, nil
 	}
 	text := bytes.TrimSpace(c)
 	if bytes.HasPrefix(text, []byte("-----BEGIN")) {
 		block, rest := pem.Decode(text)
-		if block == nil || block.Type != "X509 CRL" || len(bytes.TrimSpace(rest)) > 0 {
+		if block == nil || block.Type != "X509 CRL" || len(bytes.TrimSpace(rest)) > 0 || !isSequence(block.Bytes) {
 			return nil, errors.New("PEM is not one X509 CRL")
 		}
 		return block.Bytes, nil
 	}
 	raw, err := hex.AppendDecode(nil, text)
-	if err != nil {
+	if err != nil || !isSequence(raw) {
 		return nil, errors.New("CRL is neither DER, hex digits nor PEM")
 	}
 	return raw, nil
 }
+
+func isSequence(raw []byte) bool { return len(raw) > 0 && raw[0] == der.Sequence }

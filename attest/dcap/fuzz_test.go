@@ -57,6 +57,7 @@ func FuzzCollateral(f *testing.F) {
 	quote, col, opts := fixed.make(f)
 	f.Add([]byte(marshal(f, col)))
 	f.Add([]byte(`{"tcb_info":{"a":1},"qe_identity":{"enclaveIdentity":{},"signature":"00"},"pck_crl":"3003020100"}`))
+	f.Add([]byte(`{"tcb_info":{"a":1},"qe_identity":{"enclaveIdentity":{},"signature":"00"},"pck_crl":"e003020100"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		got, err := dcap.ParseCollateral(data)
 		if err != nil {
