@@ -78,6 +78,11 @@ func TestWrongValues(t *testing.T) {
 		"podDisruptionBudget.maxUnavailable=some":                   {"/podDisruptionBudget/maxUnavailable", "'some'"},
 		"podDisruptionBudget.minAvailable=1":                        {"/podDisruptionBudget", "'minAvailable' not allowed"},
 		"coordinator.hostname=192.0.2.1,ingress.nginx.enabled=true": {"there is no DNS name"},
+		"coordinator.meshServerPort=4433":                           {"must differ: they are 4433, 4433"},
+		"coordinator.metrics.enabled=true,coordinator.metrics.port=2001": {
+			"must differ: they are 4433, 2001, 2001"},
+		"marbleInjector.start=true,marbleInjector.metrics.enabled=true,marbleInjector.metrics.port=8443": {
+			"marbleInjector.metrics.port: 8443"},
 	} {
 		_, err := sets(set).render(t)
 		if err == nil {

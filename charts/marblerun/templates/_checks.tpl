@@ -39,6 +39,15 @@
 {{- if and $i.useCertManager $i.CABundle }}
   {{- $problems = append $problems "marbleInjector.CABundle: cert-manager sets the bundle, so leave it empty or useCertManager off" }}
 {{- end }}
+{{- $ports := list (int $c.clientServerPort) (int $c.meshServerPort) }}
+{{- if $c.metrics.enabled }}{{ $ports = append $ports (int $c.metrics.port) }}{{ end }}
+{{- if ne (len $ports) (len (uniq $ports)) }}
+  {{- $problems = append $problems (printf
+      "coordinator.clientServerPort, meshServerPort and metrics.port must differ: they are %s" (join ", " $ports)) }}
+{{- end }}
+{{- if and $i.start $i.metrics.enabled (eq (int $i.metrics.port) 8443) }}
+  {{- $problems = append $problems "marbleInjector.metrics.port: 8443 is the port of the webhook" }}
+{{- end }}
 {{- if and $c.metrics.serviceMonitor.enabled (not $c.metrics.enabled) (not $i.metrics.enabled) }}
   {{- $problems = append $problems "coordinator.metrics.serviceMonitor.enabled: there are no metrics, set coordinator.metrics.enabled" }}
 {{- end }}
