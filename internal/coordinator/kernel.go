@@ -104,7 +104,9 @@ func (k *kernel) propose(ctx context.Context, actor string, prepare func(*State)
 
 // submit hands a decision to the writer and waits for its answer. If ctx ends first, the decision may still be applied.
 func (k *kernel) submit(ctx context.Context, actor string, decide decision) (*State, error) {
-	p := &proposal{actor: actor, request: requestID(ctx), decide: decide, answer: make(chan answer, 1)}
+	p := &proposal{
+		actor: actor, request: requestID(ctx), decide: stillUser(ctx, actor, decide), answer: make(chan answer, 1),
+	}
 	select {
 	case k.queue <- p:
 	case <-ctx.Done():

@@ -19,7 +19,12 @@ func (c *Coordinator) Authenticate(certs []*x509.Certificate) (string, error) {
 			return name, nil
 		}
 	}
-	return "", refuse(Unauthorized, "unauthorized user: client certificate did not match any MarbleRun users")
+	return "", errNoUser()
+}
+
+// errNoUser's text is part of the contract.
+func errNoUser() error {
+	return refuse(Unauthorized, "unauthorized user: client certificate did not match any MarbleRun users")
 }
 
 // AuthenticateMarble returns the Marble whose certificate, issued under the current Marble Root, is the first one presented,

@@ -6,9 +6,11 @@ package compat
 import (
 	"crypto/tls"
 	"encoding/json"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/marblerun/marblerun/api/wire"
 	"github.com/marblerun/marblerun/test/harness"
@@ -198,6 +200,46 @@ func TestUserAuthentication(t *testing.T) {
 			t.Errorf("%s: %d %s %v, want %d", name, r.Code, r.Body, err, tt.code)
 		}
 	}
+}
+
+// client-api.md §4: who is replaced by an update while the own request is on its way is no user any more.
+func TestReplacedUserWhileSending(t *testing.T) {
+	p, sections := updaters(t)
+	sections["Config"] = object{"UpdateThreshold": 1}
+	c := harness.Start(t, harness.Options{})
+	before := manifestJSON(t, sections)
+	c.MustSetManifest(before)
+	body, slow := io.Pipe()
+	req, err := http.NewRequest(http.MethodPost, "https://"+c.ClientAddr+"/update", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := c.Client(p.certs["alice"])
+	defer client.CloseIdleConnections()
+	code := make(chan int, 1)
+	go func() {
+		resp, err := client.Do(req)
+		if err != nil {
+			code <- 0
+			return
+		}
+		resp.Body.Close()
+		code <- resp.StatusCode
+	}()
+	if _, err := slow.Write(before[:1]); err != nil {
+		t.Fatal(err)
+	}
+	for !strings.Contains(c.Log(), `"path":"/update"`) { // authenticated: the handler has begun, and waits for the body
+		time.Sleep(time.Millisecond)
+	}
+	_, text := harness.UserCertificate(t, "alice")
+	p.users["alice"] = object{"Certificate": text, "Roles": []string{"u"}}
+	equal(t, "alice is replaced", c.Post("/update", manifestJSON(t, sections), p.certs["bob"]).Code, http.StatusOK)
+	if _, err := slow.Write(before[1:]); err != nil {
+		t.Fatal(err)
+	}
+	slow.Close()
+	equal(t, "the former alice puts herself back", <-code, http.StatusUnauthorized)
 }
 
 // client-api.md §1: TLS 1.2 at least, one certificate for every server name, which is the root.

@@ -123,9 +123,15 @@ func (c *call) serve(rt *route) {
 	c.success(rt, data)
 }
 
-// user authenticates the caller.
+// user authenticates the caller. The context says by which certificate, since the manifest may change before the
+// request's body is there.
 func (c *call) user() (string, error) {
-	return c.api.cfg.Coordinator.Authenticate(c.certificates())
+	certs := c.certificates()
+	name, err := c.api.cfg.Coordinator.Authenticate(certs)
+	if err == nil && len(certs) > 0 {
+		c.ctx = coordinator.WithUserCertificate(c.ctx, certs[0])
+	}
+	return name, err
 }
 
 func (c *call) certificates() []*x509.Certificate {
