@@ -72,11 +72,13 @@ func containsAll(text string, parts []string) bool {
 // maxText is the length of a reason in bytes; Kubernetes can be wordy.
 const maxText = 300
 
-// oneLine puts a message into one line of bounded length.
+// oneLine puts a message into one line of bounded length. What is too long loses its middle: errors begin with what
+// was done and end with the cause.
 func oneLine(s string) string {
 	s = strings.Join(strings.Fields(s), " ")
 	if len(s) <= maxText {
 		return s
 	}
-	return strings.ToValidUTF8(s[:maxText], "") + "…"
+	half := maxText / 2
+	return strings.ToValidUTF8(s[:half], "") + "…" + strings.ToValidUTF8(s[len(s)-half:], "")
 }

@@ -54,7 +54,7 @@ func (l *look) pod(pod *corev1.Pod) []Reason {
 			return []Reason{{object, text, hint(text, l.namespace, pod.Name)}}
 		}
 	}
-	if event := l.event("Pod", pod.Name); event != "" {
+	if event := l.event("Pod", pod.Name, scheduled(pod)); event != "" {
 		return []Reason{{object, event, hint(event, l.namespace, pod.Name)}}
 	}
 	return []Reason{{object, strings.ToLower(string(pod.Status.Phase)), ""}}
@@ -65,21 +65,18 @@ func (l *look) container(pod *corev1.Pod, c corev1.ContainerStatus) string {
 	switch {
 	case c.State.Waiting != nil && c.State.Waiting.Reason == "ContainerCreating":
 		text := fmt.Sprintf("container %s is being created", c.Name)
-		if event := l.event("Pod", pod.Name); event != "" {
+		if event := l.event("Pod", pod.Name, scheduled(pod)); event != "" {
 			text += ": " + event
 		}
 		return text
 	case c.State.Waiting != nil && c.State.Waiting.Reason != "PodInitializing":
-		text := fmt.Sprintf("container %s: %s", c.Name, c.State.Waiting.Reason)
-		if message := c.State.Waiting.Message; message != "" {
-			text += ": " + oneLine(message)
-		}
+		text := fmt.Sprintf("container %s: %s", c.Name, oneLine(waits(c.State.Waiting)))
 		return text + ended(c.LastTerminationState.Terminated)
 	case c.State.Terminated != nil && c.State.Terminated.ExitCode != 0:
 		return fmt.Sprintf("container %s%s", c.Name, ended(c.State.Terminated))
 	case c.State.Running != nil && (c.Started == nil || !*c.Started):
 		text := fmt.Sprintf("container %s runs, waiting for its first answer", c.Name)
-		if event := l.event("Pod", pod.Name); event != "" {
+		if event := l.event("Pod", pod.Name, c.State.Running.StartedAt.Time); event != "" {
 			text += ": " + event
 		}
 		return text
@@ -87,6 +84,18 @@ func (l *look) container(pod *corev1.Pod, c corev1.ContainerStatus) string {
 		return fmt.Sprintf("container %s has started, not ready yet", c.Name)
 	}
 	return ""
+}
+
+// waits says what a container waits for. While the kubelet waits to pull an image again it is what was wrong with it,
+// in the same words as before.
+func waits(w *corev1.ContainerStateWaiting) string {
+	if _, cause, found := strings.Cut(w.Message, ": ErrImagePull: "); found && w.Reason == "ImagePullBackOff" {
+		return "ErrImagePull: " + cause
+	}
+	if w.Message == "" {
+		return w.Reason
+	}
+	return w.Reason + ": " + w.Message
 }
 
 // ended says how a container ended last.
@@ -119,7 +128,7 @@ func (l *look) claims(pod *corev1.Pod) []Reason {
 			reasons = append(reasons, Reason{object, "does not exist", ""})
 		case err != nil || claim.Status.Phase != corev1.ClaimPending:
 		default:
-			event := l.event("PersistentVolumeClaim", name)
+			event := l.event("PersistentVolumeClaim", name, time.Time{})
 			if strings.Contains(event, "first consumer") {
 				continue // it waits for the Pod, not the Pod for it
 			}
@@ -133,8 +142,18 @@ func (l *look) claims(pod *corev1.Pod) []Reason {
 	return reasons
 }
 
-// event is the latest word about an object; empty: there is none, or it is not for us to read.
-func (l *look) event(kind, name string) string {
+// scheduled is when a Pod was given to a node: what was said about it before is settled.
+func scheduled(pod *corev1.Pod) time.Time {
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionTrue {
+			return c.LastTransitionTime.Time
+		}
+	}
+	return time.Time{}
+}
+
+// event is the latest word about an object since a time; empty: there is none, or it is not for us to read.
+func (l *look) event(kind, name string, since time.Time) string {
 	list, err := l.client.CoreV1().Events(l.namespace).List(l.ctx, metav1.ListOptions{
 		FieldSelector: "involvedObject.kind=" + kind + ",involvedObject.name=" + name,
 	})
@@ -144,7 +163,7 @@ func (l *look) event(kind, name string) string {
 	var last *corev1.Event
 	for i, e := range list.Items {
 		of := e.InvolvedObject
-		if of.Kind != kind || of.Name != name || ordinary(e) {
+		if of.Kind != kind || of.Name != name || ordinary(e) || when(e).Before(since) {
 			continue
 		}
 		if last == nil || !when(e).Before(when(*last)) {

@@ -94,6 +94,12 @@ func event(kind, name, reason, message string) *corev1.Event {
 	}
 }
 
+// at is the event at a time, in seconds.
+func at(seconds int64, e *corev1.Event) *corev1.Event {
+	e.LastTimestamp = metav1.Unix(seconds, 0)
+	return e
+}
+
 func claim(phase corev1.PersistentVolumeClaimPhase) *corev1.PersistentVolumeClaim {
 	return &corev1.PersistentVolumeClaim{
 		ObjectMeta: metav1.ObjectMeta{Name: "claim", Namespace: ns},
@@ -149,6 +155,29 @@ func TestLook(t *testing.T) {
 		"no image": {
 			objects: []runtime.Object{pod("new", waiting("ImagePullBackOff", "Back-off\n  pulling"))},
 			reasons: []string{"Pod c-new: container coordinator: ImagePullBackOff: Back-off pulling"}, hint: "registry",
+		},
+		"no image, told by the kubelet that waits": {
+			objects: []runtime.Object{pod("new", waiting("ImagePullBackOff",
+				`Back-off pulling image "i": ErrImagePull: failed to pull: `+strings.Repeat("-", 400)+": no such host"))},
+			reasons: []string{"Pod c-new: container coordinator: ErrImagePull: failed to pull: " + strings.Repeat("-", 120) +
+				"…" + strings.Repeat("-", 136) + ": no such host"},
+			hint: "registry",
+		},
+		"settled before the Pod was scheduled": {
+			objects: []runtime.Object{pod("new", func(p *corev1.Pod) {
+				waiting("ContainerCreating", "")(p)
+				p.Status.Conditions = []corev1.PodCondition{{
+					Type: corev1.PodScheduled, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Unix(100, 0),
+				}}
+			}), at(99, event("Pod", "c-new", "FailedScheduling", "no node"))},
+			reasons: []string{"Pod c-new: container coordinator is being created"},
+		},
+		"settled before the container started": {
+			objects: []runtime.Object{pod("new", func(p *corev1.Pod) {
+				running(false, false)(p)
+				p.Status.ContainerStatuses[0].State.Running.StartedAt = metav1.Unix(100, 0)
+			}), at(99, event("Pod", "c-new", "Failed", "Error: ImagePullBackOff"))},
+			reasons: []string{"Pod c-new: container coordinator runs, waiting for its first answer"},
 		},
 		"crash": {
 			objects: []runtime.Object{pod("new", func(p *corev1.Pod) {
@@ -325,6 +354,11 @@ func TestWaitForNothing(t *testing.T) {
 	_, err := rollout.Wait(t.Context(), client, ns, parts, 0, func([]rollout.Status) {})
 	want := "marblerun-coordinator is not installed on this cluster\nmarble-injector is not installed on this cluster"
 	if err == nil || err.Error() != want || !strings.Contains(api.Hint(err), "marblerun install") {
+		t.Errorf("got %v", err)
+	}
+	// Waiting would not make it.
+	_, err = rollout.Wait(t.Context(), client, ns, parts, time.Hour, func([]rollout.Status) {})
+	if err == nil || err.Error() != want {
 		t.Errorf("got %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -20,7 +21,8 @@ const Interval = time.Second
 
 // Wait looks until all parts are there, telling each look to report, and returns the last. It looks at once, and once
 // more when the time is up, so that being there at the last moment counts; with a timeout of 0 it looks once. A part
-// that is not there then is an error with a hint.
+// that is not there then is an error with a hint. A Deployment that does not exist is not waited for: nothing that
+// runs would make it.
 func Wait(
 	ctx context.Context, client kubernetes.Interface, namespace string, parts []Part, timeout time.Duration,
 	report func([]Status),
@@ -39,6 +41,8 @@ func Wait(
 			return statuses, err
 		case err == nil && allDone(statuses):
 			return statuses, nil
+		case err == nil && !allFound(statuses):
+			return statuses, notFound(statuses, namespace)
 		case err == nil && left <= 0:
 			return statuses, notThere(statuses, namespace, timeout)
 		}
@@ -71,7 +75,23 @@ func allDone(statuses []Status) bool {
 	return true
 }
 
-// notThere is the error of the parts that are missing, with the most helpful hint.
+func allFound(statuses []Status) bool {
+	return !slices.ContainsFunc(statuses, func(s Status) bool { return !s.Found })
+}
+
+// notFound is the error of the parts that do not exist.
+func notFound(statuses []Status, namespace string) error {
+	var errs []error
+	for _, s := range statuses {
+		if !s.Found {
+			errs = append(errs, errors.New(s.String()))
+		}
+	}
+	return api.WithHint(errors.Join(errs...),
+		fmt.Sprintf("Install it with 'marblerun install', or name another namespace than %s with -n.", namespace))
+}
+
+// notThere is the error of the parts that are not there in time, with the most helpful hint.
 func notThere(statuses []Status, namespace string, timeout time.Duration) error {
 	var errs []error
 	hint := ""
@@ -80,9 +100,6 @@ func notThere(statuses []Status, namespace string, timeout time.Duration) error 
 			continue
 		}
 		errs = append(errs, s.notThere(timeout))
-		if !s.Found {
-			hint = fmt.Sprintf("Install it with 'marblerun install', or name another namespace than %s with -n.", namespace)
-		}
 		for _, r := range s.Reasons {
 			if hint == "" {
 				hint = r.Hint
@@ -96,9 +113,6 @@ func notThere(statuses []Status, namespace string, timeout time.Duration) error 
 }
 
 func (s Status) notThere(timeout time.Duration) error {
-	if !s.Found {
-		return errors.New(s.String())
-	}
 	err := fmt.Errorf("deployment %s was not ready after %.0f seconds (%d/%d pods available)",
 		s.Name, timeout.Seconds(), s.Ready, s.Wanted)
 	for _, r := range s.Reasons {
