@@ -55,7 +55,7 @@ func Open(o Options) (*Cluster, error) {
 	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, overrides)
 	config, err := loader.ClientConfig()
 	if err != nil {
-		return nil, explainConfig(err, o)
+		return nil, explainConfig(err, o, rules.Precedence)
 	}
 	// A person waits: requests are few, so the client need not hold them back.
 	config.QPS, config.Burst = 100, 300
@@ -63,7 +63,7 @@ func Open(o Options) (*Cluster, error) {
 	config.WarningHandler = warnings(o.Warn)
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
-		return nil, explainConfig(err, o)
+		return nil, explainConfig(err, o, rules.Precedence)
 	}
 	return &Cluster{
 		Namespace: o.Namespace, Client: client, Access: &Access{config: config, loader: loader},

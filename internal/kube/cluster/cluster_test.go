@@ -86,13 +86,23 @@ func TestOpen(t *testing.T) {
 func TestOpenNothing(t *testing.T) {
 	clean(t)
 	one := kubeconfig(t, "one", "https://one.example", true)
+	empty, text := filepath.Join(t.TempDir(), "empty"), filepath.Join(t.TempDir(), "text")
+	for path, content := range map[string]string{empty: "", text: "some text"} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for name, test := range map[string]struct {
 		options    cluster.Options
 		err, hint  string
 		kubeconfig string
 	}{
-		"no cluster": {err: "no configuration has been provided", hint: "set KUBECONFIG"},
-		"no file":    {options: cluster.Options{Kubeconfig: "/nonexistent"}, err: "no such file", hint: "--kubeconfig"},
+		"no cluster": {err: ".kube/config: no such file or directory", hint: "set KUBECONFIG"},
+		"no files": {kubeconfig: "/nonexistent" + string(os.PathListSeparator) + "/neither",
+			err: "stat /nonexistent: no such file or directory\nstat /neither: no such", hint: "set KUBECONFIG"},
+		"empty file":    {kubeconfig: empty, err: "no configuration has been provided", hint: "set KUBECONFIG"},
+		"no kubeconfig": {kubeconfig: text, err: "error loading config file", hint: "It is not a kubeconfig"},
+		"no file":       {options: cluster.Options{Kubeconfig: "/nonexistent"}, err: "no such file", hint: "--kubeconfig"},
 		"no context": {options: cluster.Options{Context: "x"}, kubeconfig: one, err: `context "x" does not exist`,
 			hint: "get-contexts"},
 	} {
@@ -120,13 +130,13 @@ func serve(t *testing.T, handler http.HandlerFunc, warn func(string)) *cluster.C
 }
 
 // fail answers like an API server that refuses.
-func fail(code int32, reason metav1.StatusReason) http.HandlerFunc {
+func fail(code int32, reason metav1.StatusReason, message string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(int(code))
 		_ = json.NewEncoder(w).Encode(metav1.Status{
 			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"},
-			Status:   metav1.StatusFailure, Code: code, Reason: reason, Message: "no",
+			Status:   metav1.StatusFailure, Code: code, Reason: reason, Message: message,
 		})
 	}
 }
@@ -136,9 +146,13 @@ func TestExplain(t *testing.T) {
 		handler http.HandlerFunc
 		hint    string
 	}{
-		"unauthorized": {fail(401, metav1.StatusReasonUnauthorized), "does not accept the credentials"},
-		"forbidden":    {fail(403, metav1.StatusReasonForbidden), "'marblerun precheck -n mr'"},
-		"other":        {fail(409, metav1.StatusReasonConflict), ""},
+		"unauthorized": {fail(401, metav1.StatusReasonUnauthorized, "no"), "does not accept the credentials"},
+		"forbidden":    {fail(403, metav1.StatusReasonForbidden, "no"), "'marblerun precheck -n mr'"},
+		"quota":        {fail(403, metav1.StatusReasonForbidden, "exceeded quota: q"), "kubectl -n mr describe resourcequota"},
+		"rule":         {fail(403, metav1.StatusReasonForbidden, `admission webhook "w" denied it`), "A rule of this cluster"},
+		"webhook": {fail(500, metav1.StatusReasonInternalError, `failed calling webhook "w": connection refused`),
+			"A webhook of the cluster does not answer"},
+		"other": {fail(409, metav1.StatusReasonConflict, "no"), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := serve(t, test.handler, nil)
@@ -167,6 +181,10 @@ func TestExplain(t *testing.T) {
 	hinted := api.WithHint(errors.New("x"), "own")
 	if c.Explain(nil) != nil || c.Explain(hinted) != hinted || api.Hint(c.Explain(context.Canceled)) != "" {
 		t.Error("Explain changes what needs no explanation")
+	}
+	if err := c.Explain(fmt.Errorf("lines\n\n%w\n", context.Canceled)); err.Error() != "lines\n\ncontext canceled" ||
+		!errors.Is(err, context.Canceled) {
+		t.Errorf("got %q", err)
 	}
 }
 

@@ -47,7 +47,7 @@ type SGX struct {
 func (c *Cluster) SGX(ctx context.Context) (SGX, error) {
 	nodes, err := c.Client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return SGX{}, fmt.Errorf("listing the nodes: %w", err)
+		return SGX{Nodes: []SGXNode{}}, fmt.Errorf("listing the nodes: %w", err)
 	}
 	found := SGX{Nodes: []SGXNode{}, Total: len(nodes.Items)}
 	for _, node := range nodes.Items {
