@@ -43,8 +43,8 @@ func (i *Installer) Apply(ctx context.Context, p *Plan, progress func(step strin
 		}
 	}
 	progress(fmt.Sprintf("checking %d objects with the API server", len(p.Objects)))
-	if err := i.validate(p.manifest); err != nil {
-		return i.cluster.Explain(fmt.Errorf("installing MarbleRun: the API server refuses the objects: %w", err))
+	if err := i.accept(p.manifest); err != nil {
+		return fmt.Errorf("installing MarbleRun: %w", err)
 	}
 	// What an uninstallation still deletes would vanish after it was applied.
 	if err := i.awaitGone(ctx, p.manifest, endingTimeout, progress); err != nil {

@@ -383,6 +383,10 @@ func TestRefused(t *testing.T) {
 	if _, err := w.Check(p); err == nil {
 		t.Error("the check passed")
 	}
+	w.refused = errors.New(`PersistentVolumeClaim "coordinator-pv-claim" is invalid: spec is immutable`)
+	if err := w.Apply(t.Context(), p, func(string) {}); !strings.Contains(api.Hint(err), "coordinator.storageClass") {
+		t.Errorf("got %v, hint %q", err, api.Hint(err))
+	}
 }
 
 // Objects for a namespace that does not exist yet are checked in another.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"helm.sh/helm/v4/pkg/action"
@@ -153,7 +154,11 @@ func (i *Installer) render(ctx context.Context, p *Plan) error {
 	run.ReleaseName, run.Namespace, run.IsUpgrade = p.Release, p.Namespace, true // we look for conflicts ourselves
 	rendered, err := run.RunWithContext(ctx, p.chart, copyValues(p.values))
 	if err != nil {
-		return i.cluster.Explain(fmt.Errorf("generating helm values: %w", err))
+		err = fmt.Errorf("generating helm values: %w", err)
+		if strings.Contains(err.Error(), "specifications of the schema") {
+			err = api.WithHint(err, "All values are in charts/marblerun/README.md, and in what 'helm show values' prints.")
+		}
+		return i.cluster.Explain(err)
 	}
 	rel, ok := rendered.(*release.Release)
 	if !ok {
@@ -175,10 +180,21 @@ func (i *Installer) Check(p *Plan) (note string, err error) {
 		note = fmt.Sprintf("Namespace %s does not exist yet: the objects were checked as if they were for namespace %s.",
 			p.Namespace, metav1.NamespaceDefault)
 	}
-	if err := i.validate(manifest); err != nil {
-		return "", i.cluster.Explain(fmt.Errorf("the API server refuses the objects: %w", err))
+	return note, i.accept(manifest)
+}
+
+// accept has the API server check a manifest.
+func (i *Installer) accept(manifest string) error {
+	err := i.validate(manifest)
+	if err == nil {
+		return nil
 	}
-	return note, nil
+	err = fmt.Errorf("the API server refuses the objects: %w", err)
+	if text := err.Error(); strings.Contains(text, StateClaim) && strings.Contains(text, "is invalid") {
+		err = api.WithHint(err, "The volume with the sealed state stays as it is: give the same coordinator.storageClass "+
+			"and coordinator.storageSize as before, or 'marblerun upgrade', which keeps values.")
+	}
+	return i.cluster.Explain(err)
 }
 
 // copyValues copies tables, because Helm changes what it gets.

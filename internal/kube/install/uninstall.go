@@ -55,32 +55,50 @@ type Left struct {
 }
 
 // Uninstall removes the release. It is no error that parts of it are gone already; that there is none is, unless there
-// is a state to delete.
+// is a state to delete. With an error of waiting it also returns what was done before.
 func (i *Installer) Uninstall(ctx context.Context, r Removal, progress func(step string)) (*Removed, error) {
-	removed := &Removed{Objects: []Key{}, Left: []Left{}}
 	last, err := i.Release(ctx)
 	if err != nil {
 		return nil, err
 	}
+	removed := &Removed{Objects: []Key{}, Left: []Left{}}
 	switch {
 	case last != nil && last.Info.Status != common.StatusUninstalled:
-		if err := i.removeRelease(ctx, last, r, removed, progress); err != nil {
-			return removed, i.cluster.Explain(fmt.Errorf("uninstalling MarbleRun: %w", err))
+		if err := i.removeRelease(last, removed, progress); err != nil {
+			return nil, i.cluster.Explain(fmt.Errorf("uninstalling MarbleRun: %w", err))
 		}
 	case !r.DeleteState || !i.hasClaim(ctx):
 		return nil, i.noRelease(ctx)
 	}
-	if err := i.leftovers(ctx, removed); err != nil {
-		return removed, i.cluster.Explain(err)
+	err = i.complete(ctx, last, r, removed, progress)
+	if ctx.Err() == nil {
+		i.left(ctx, removed)
 	}
-	if r.DeleteState {
-		progress("deleting the sealed state")
-		if err := i.deleteState(ctx, r.Timeout, removed); err != nil {
-			return removed, i.cluster.Explain(err)
+	return removed, i.cluster.Explain(err)
+}
+
+// complete removes what the release does not have, and waits until all is gone.
+func (i *Installer) complete(
+	ctx context.Context, last *release.Release, r Removal, removed *Removed, progress func(string),
+) error {
+	if err := i.leftovers(ctx, removed); err != nil {
+		return err
+	}
+	if removed.Release != "" {
+		err := i.awaitGone(ctx, last.Manifest, r.Timeout, progress)
+		if errors.Is(err, context.Canceled) {
+			return api.WithHint(errors.New("interrupted while waiting; MarbleRun is uninstalled, and its Pods are ending"),
+				fmt.Sprintf("kubectl -n %s get pods", i.cluster.Namespace))
+		}
+		if err != nil {
+			return fmt.Errorf("uninstalling MarbleRun: %w", err)
 		}
 	}
-	i.left(ctx, removed)
-	return removed, nil
+	if !r.DeleteState {
+		return nil
+	}
+	progress("deleting the sealed state")
+	return i.deleteState(ctx, r.Timeout, removed)
 }
 
 // noRelease is the error if there is nothing to uninstall, in the words of Helm.
@@ -93,9 +111,8 @@ func (i *Installer) noRelease(ctx context.Context) error {
 	return api.WithHint(err, hint)
 }
 
-func (i *Installer) removeRelease(
-	ctx context.Context, last *release.Release, r Removal, removed *Removed, progress func(string),
-) error {
+// removeRelease has Helm delete the release's objects. Kubernetes takes a while for that.
+func (i *Installer) removeRelease(last *release.Release, removed *Removed, progress func(string)) error {
 	objects, err := i.keepState(last)
 	if err != nil {
 		return err
@@ -117,7 +134,7 @@ func (i *Installer) removeRelease(
 			removed.Objects = append(removed.Objects, object.Key)
 		}
 	}
-	return i.awaitGone(ctx, last.Manifest, r.Timeout, progress)
+	return nil
 }
 
 // awaitGone waits until objects that are being deleted are gone. Those that are not, stay.
@@ -213,14 +230,21 @@ func (i *Installer) deleteState(ctx context.Context, timeout time.Duration, remo
 		return fmt.Errorf("deleting the sealed state: %w", err)
 	}
 	deadline := i.now().Add(timeout)
-	for i.hasClaim(ctx) {
+	for {
+		_, err := claims.Get(ctx, StateClaim, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("deleting the sealed state: %w", err)
+		}
 		if i.now().After(deadline) {
 			return api.WithHint(errors.New("deleting the sealed state: its PersistentVolumeClaim is still in use"),
 				fmt.Sprintf("kubectl -n %s describe pvc %s", i.cluster.Namespace, StateClaim))
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return fmt.Errorf("deleting the sealed state: %w", ctx.Err())
 		case <-time.After(time.Second):
 		}
 	}
@@ -237,8 +261,12 @@ func (i *Installer) left(ctx context.Context, removed *Removed) {
 			removed.Left = append(removed.Left, Left{Key{kind, namespace, name}, why, command})
 		}
 	}
-	_, err := client.CoreV1().PersistentVolumeClaims(namespace).Get(ctx, StateClaim, metav1.GetOptions{})
-	add(err, "PersistentVolumeClaim", StateClaim, "pvc", "the sealed state, which a new installation goes on with")
+	claim, err := client.CoreV1().PersistentVolumeClaims(namespace).Get(ctx, StateClaim, metav1.GetOptions{})
+	why := "the sealed state, which a new installation goes on with"
+	if err == nil && claim.DeletionTimestamp != nil {
+		why = "the sealed state, which Kubernetes deletes when no Pod uses it any more"
+	}
+	add(err, "PersistentVolumeClaim", StateClaim, "pvc", why)
 	_, err = client.CoreV1().Secrets(namespace).Get(ctx, "marblerun-state", metav1.GetOptions{})
 	add(err, "Secret", "marblerun-state", "secret", "the sealed state of a distributed Coordinator")
 	_, err = client.CoreV1().ConfigMaps(namespace).Get(ctx, "marblerun-sealed-kek", metav1.GetOptions{})

@@ -6,6 +6,7 @@ package install
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,9 @@ import (
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/fake"
+	kubetest "k8s.io/client-go/testing"
 
 	"github.com/marblerun/marblerun/api"
 )
@@ -55,6 +59,9 @@ func TestUninstall(t *testing.T) {
 	if removed.Release != ReleaseName || names(removed.Objects) != want {
 		t.Errorf("got %+v", removed)
 	}
+	if why := removed.Left[0].Why; why != "the sealed state, which a new installation goes on with" {
+		t.Errorf("the claim is left because it is %s", why)
+	}
 	var left []string
 	for _, l := range removed.Left {
 		left = append(left, l.String()+": "+l.Command)
@@ -82,6 +89,71 @@ func TestUninstall(t *testing.T) {
 	if _, err = w.Uninstall(t.Context(), Removal{DeleteState: true}, func(string) {}); err == nil ||
 		strings.Contains(api.Hint(err), "sealed") {
 		t.Errorf("got %v, hint %q", err, api.Hint(err))
+	}
+}
+
+// Who does not wait to the end is told what was done, and nothing is said to be gone that is not.
+func TestUninstallUnfinished(t *testing.T) {
+	for name, test := range map[string]struct {
+		timeout   time.Duration
+		interrupt bool
+		err, hint string
+		left      int
+	}{
+		"timeout": {-time.Second, false, "uninstalling MarbleRun: Deployment marblerun-coordinator is being deleted, and " +
+			"still there after -1s", "kubectl -n mr describe", 2},
+		"Ctrl-C": {time.Minute, true, "interrupted while waiting; MarbleRun is uninstalled, and its Pods are ending",
+			"kubectl -n mr get pods", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t,
+				&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: testNamespace}},
+				&corev1.PersistentVolumeClaim{ObjectMeta: object(StateClaim)},
+				&corev1.Secret{ObjectMeta: object("marble-injector-webhook-certs")},
+			)
+			w.apply(t, Request{})
+			w.live = func(string) ([]liveObject, error) {
+				return []liveObject{{Key: Key{Kind: "Deployment", Name: "marblerun-coordinator"}, found: true, ending: true}}, nil
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			removed, err := w.Uninstall(ctx, Removal{Timeout: test.timeout, DeleteState: true}, func(step string) {
+				if test.interrupt && strings.HasPrefix(step, "waiting") {
+					cancel()
+				}
+			})
+			if err == nil || err.Error() != test.err || !strings.Contains(api.Hint(err), test.hint) {
+				t.Errorf("got %v, hint %q", err, api.Hint(err))
+			}
+			want := "Deployment marblerun-coordinator, Secret marble-injector-webhook-certs"
+			if removed == nil || names(removed.Objects) != want || len(removed.Left) != test.left {
+				t.Errorf("got %+v", removed)
+			}
+			if !w.hasClaim(t.Context()) {
+				t.Error("the state is gone")
+			}
+		})
+	}
+}
+
+func TestStateBeingDeleted(t *testing.T) {
+	claim := &corev1.PersistentVolumeClaim{ObjectMeta: object(StateClaim)}
+	claim.DeletionTimestamp, claim.Finalizers = &metav1.Time{Time: time.Unix(1, 0)}, []string{"x"}
+	removed := &Removed{}
+	if newWorld(t, claim).left(t.Context(), removed); !strings.Contains(removed.Left[0].Why, "Kubernetes deletes") {
+		t.Errorf("got %+v", removed)
+	}
+}
+
+// Only an API server that says so makes the state gone.
+func TestStateNotKnownToBeGone(t *testing.T) {
+	w := newWorld(t, &corev1.PersistentVolumeClaim{ObjectMeta: object(StateClaim)})
+	w.cluster.Client.(*fake.Clientset).PrependReactor("get", "persistentvolumeclaims",
+		func(kubetest.Action) (bool, runtime.Object, error) { return true, nil, errors.New("broken line") })
+	removed := &Removed{}
+	err := w.deleteState(t.Context(), time.Minute, removed)
+	if err == nil || err.Error() != "deleting the sealed state: broken line" || len(removed.Objects) != 0 {
+		t.Errorf("got %+v, %v", removed, err)
 	}
 }
 

@@ -39,7 +39,7 @@ func (n need) String() string {
 
 // permissions asks the API server whether the user may do what install does.
 func (p Prechecker) permissions(ctx context.Context) []Check {
-	check := Check{Name: "Permissions", Status: OK, Text: "enough to install"}
+	check := Check{Name: permissions, Status: OK, Text: "enough to install"}
 	all, err := p.lacking(ctx, true)
 	if err != nil {
 		return []Check{unknown(check, err)}

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package precheck looks at what an installation of MarbleRun would need: SGX or confidential VMs, a version of
-// Kubernetes, permissions, storage, and a namespace without another installation.
+// Kubernetes, permissions, storage, a namespace without another installation, and an API server that takes the objects.
 //
 // Invariants: nothing is changed. A check that cannot be made for lack of permission is unknown, and neither good nor
 // bad. Only what would make 'marblerun install' fail is a problem; SGX is a matter of choice, so its lack is none.
@@ -20,6 +20,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/version"
 
+	"github.com/marblerun/marblerun/api"
 	"github.com/marblerun/marblerun/internal/kube/cluster"
 	"github.com/marblerun/marblerun/internal/kube/install"
 )
@@ -36,6 +37,9 @@ const (
 	// Unknown: there is no permission to look.
 	Unknown Status = "unknown"
 )
+
+// permissions is the name of that check.
+const permissions = "Permissions"
 
 // Check is one thing that was looked at.
 type Check struct {
@@ -62,6 +66,8 @@ type Prechecker struct {
 	Chart     *chart.Chart
 	// Mapper knows the resources of kinds.
 	Mapper func() (meta.RESTMapper, error)
+	// DryRun has the API server check the objects of a first installation without making them; nil: it is not asked.
+	DryRun func(ctx context.Context) error
 }
 
 // Run makes all checks. It fails only if the cluster cannot be reached.
@@ -80,6 +86,7 @@ func (p Prechecker) Run(ctx context.Context) (*Report, error) {
 	report.add(p.storage(ctx))
 	report.add(p.confidentialVMs(ctx))
 	report.add(p.installation(ctx)...)
+	report.add(p.objects(ctx, report)...)
 	report.Installable = !slices.ContainsFunc(report.Checks, func(c Check) bool { return c.Status == Problem })
 	return report, nil
 }
@@ -153,6 +160,26 @@ func (p Prechecker) installation(ctx context.Context) []Check {
 			", ")})
 	}
 	return checks
+}
+
+// objects finds quotas, admission rules and the like, by trying. It does not if the answer would be about something
+// else: permissions, a namespace that does not exist yet, an installation that is there already.
+func (p Prechecker) objects(ctx context.Context, r *Report) []Check {
+	if p.DryRun == nil || slices.ContainsFunc(r.Checks, func(c Check) bool {
+		return c.Name == permissions && c.Status != OK
+	}) {
+		return nil
+	}
+	_, err := p.Cluster.Client.CoreV1().Namespaces().Get(ctx, p.Cluster.Namespace, metav1.GetOptions{})
+	last, err2 := p.Installer.Release(ctx)
+	if err != nil || err2 != nil || last != nil {
+		return nil
+	}
+	check := Check{Name: "Objects", Status: OK, Text: "the API server would take them"}
+	if err := p.DryRun(ctx); err != nil {
+		check.Status, check.Text, check.Hint = Problem, err.Error(), api.Hint(err)
+	}
+	return []Check{check}
 }
 
 func (p Prechecker) elsewhere(ctx context.Context) []string {

@@ -4,6 +4,7 @@
 package precheck_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -28,6 +29,7 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	kubetest "k8s.io/client-go/testing"
 
+	"github.com/marblerun/marblerun/api"
 	"github.com/marblerun/marblerun/charts"
 	"github.com/marblerun/marblerun/internal/kube/cluster"
 	"github.com/marblerun/marblerun/internal/kube/install"
@@ -38,6 +40,13 @@ import (
 // check runs the checks on a fake cluster on which the user may do what may says, and returns them as lines.
 func check(t *testing.T, gitVersion string, may func(verb, resource, namespace string) bool,
 	objects ...runtime.Object) (*precheck.Report, []string) {
+	t.Helper()
+	return checkAndTry(t, gitVersion, nil, may, objects...)
+}
+
+// checkAndTry also has the objects checked.
+func checkAndTry(t *testing.T, gitVersion string, dryRun func(context.Context) error,
+	may func(verb, resource, namespace string) bool, objects ...runtime.Object) (*precheck.Report, []string) {
 	t.Helper()
 	client := fake.NewSimpleClientset(objects...)
 	client.Discovery().(*fakediscovery.FakeDiscovery).FakedServerVersion = &version.Info{GitVersion: gitVersion}
@@ -64,7 +73,8 @@ func check(t *testing.T, gitVersion string, may func(verb, resource, namespace s
 		t.Fatal(err)
 	}
 	mapper := func() (meta.RESTMapper, error) { return testrestmapper.TestOnlyStaticRESTMapper(scheme.Scheme), nil }
-	report, err := precheck.Prechecker{Cluster: c, Installer: installer, Chart: chart, Mapper: mapper}.Run(t.Context())
+	p := precheck.Prechecker{Cluster: c, Installer: installer, Chart: chart, Mapper: mapper, DryRun: dryRun}
+	report, err := p.Run(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,6 +151,34 @@ func TestNamespaceAdmin(t *testing.T) {
 	if report.Installable || report.SGXError == "" || !strings.Contains(report.Checks[1].Hint,
 		"--disable-auto-injection") {
 		t.Errorf("got %+v", report)
+	}
+}
+
+// Quotas and admission rules show only when the objects are tried: in the namespace, with permissions.
+func TestObjects(t *testing.T) {
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "mr"}}
+	quota := api.WithHint(errors.New("exceeded quota"), "Ask for more.")
+	for name, test := range map[string]struct {
+		objects []runtime.Object
+		may     func(verb, resource, namespace string) bool
+		err     error
+		want    string
+	}{
+		"taken":         {[]runtime.Object{namespace}, everything, nil, "ok Objects: the API server would take them"},
+		"refused":       {[]runtime.Object{namespace}, everything, quota, "problem Objects: exceeded quota"},
+		"no namespace":  {nil, everything, quota, ""},
+		"no permission": {[]runtime.Object{namespace}, func(_, _, ns string) bool { return ns == "mr" }, quota, ""},
+	} {
+		dryRun := func(context.Context) error { return test.err }
+		report, lines := checkAndTry(t, "v1.35.1", dryRun, test.may, append(test.objects, defaultClass())...)
+		last := lines[len(lines)-1]
+		if test.want != "" && last != test.want || test.want == "" && strings.Contains(last, "Objects") {
+			t.Errorf("%s: %q", name, lines)
+		}
+		if test.want != "" && (report.Installable != (test.err == nil) ||
+			report.Checks[len(lines)-1].Hint != api.Hint(test.err)) {
+			t.Errorf("%s: %+v", name, report)
+		}
 	}
 }
 
