@@ -88,7 +88,7 @@ func live(f *os.File) *console.Terminal {
 	}
 	return &console.Terminal{Out: f, Width: func() int {
 		width, _, err := term.GetSize(int(f.Fd()))
-		if err != nil {
+		if err != nil || width < 1 { // 0: nobody has told the terminal
 			return 80
 		}
 		return width

@@ -24,7 +24,7 @@ type words struct {
 // result is what -o json prints.
 type result struct {
 	*install.Plan
-	// Waited: the parts run.
+	// Waited: the parts run. If they do not in time, Parts say why.
 	Waited bool             `json:"waited"`
 	Parts  []rollout.Status `json:"parts,omitempty"`
 	// Coordinator is what the API server passed on, unverified.
@@ -54,7 +54,7 @@ func (k Kube) change(
 		out.Parts, err = rollout.Wait(ctx, c.Client, c.Namespace, plan.Parts(), how.timeout, k.follow(line.Set))
 		line.Clear()
 		if err != nil {
-			return k.howToGoBack(k.notRunning(c, err), plan, w)
+			return k.notRunning(c, err, out, how, w)
 		}
 		out.Waited = true
 	}
@@ -81,13 +81,18 @@ func (k Kube) announce(c *cluster.Cluster, p *install.Plan, r install.Request) {
 	}
 }
 
-// notRunning adds to the error of waiting what was done all the same.
-func (k Kube) notRunning(c *cluster.Cluster, err error) error {
+// notRunning is the error of waiting, with what was done all the same.
+func (k Kube) notRunning(c *cluster.Cluster, err error, out result, how changeFlags, w words) error {
+	if how.output == "json" {
+		if err2 := k.WriteJSON(out); err2 != nil {
+			return err2
+		}
+	}
 	if errors.Is(err, context.Canceled) {
-		return api.WithHint(errors.New("interrupted while waiting; MarbleRun is installed and may still come up"),
+		err = api.WithHint(errors.New("interrupted while waiting; MarbleRun is installed and may still come up"),
 			fmt.Sprintf("'marblerun check -n %s' waits again.", c.Namespace))
 	}
-	return c.Explain(err)
+	return k.howToGoBack(c.Explain(err), out.Plan, w)
 }
 
 // howToGoBack says how to undo an upgrade that failed.

@@ -85,7 +85,7 @@ func (k Kube) check(
 	for _, s := range out.Components {
 		k.Say("%s", s)
 	}
-	if len(parts) == 1 {
+	if len(parts) == 1 && len(out.Components) == 1 { // and not: who may not look
 		k.Say("%s is not installed on this cluster", rollout.InjectorName)
 	}
 	if out.Coordinator != nil {

@@ -136,13 +136,13 @@ func (f *formatValue) Set(s string) error {
 	return nil
 }
 
-// follow returns a function that shows how far the parts are. A line of a terminal is short, so it goes without the
-// names of Pods.
+// follow returns a function that shows how far the parts are; that one does not exist is an error, and no progress. A
+// line of a terminal is short, so it goes without the names of Pods.
 func (k Kube) follow(show func(string)) func([]rollout.Status) {
 	return func(all []rollout.Status) {
 		text := ""
 		for _, s := range all {
-			if s.Done {
+			if s.Done || !s.Found {
 				continue
 			}
 			if text != "" {

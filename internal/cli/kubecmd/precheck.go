@@ -4,14 +4,18 @@
 package kubecmd
 
 import (
+	"context"
 	"errors"
 	"strings"
 
 	"github.com/spf13/cobra"
+	chart "helm.sh/helm/v4/pkg/chart/v2"
 
 	"github.com/marblerun/marblerun/internal/cli/console"
+	"github.com/marblerun/marblerun/internal/kube/install"
 	"github.com/marblerun/marblerun/internal/kube/install/precheck"
 	"github.com/marblerun/marblerun/internal/kube/install/source"
+	"github.com/marblerun/marblerun/internal/kube/install/values"
 )
 
 // precheckCmd makes the command precheck.
@@ -35,7 +39,10 @@ are confidential VMs and simulation.`,
 			if err != nil {
 				return err
 			}
-			p := precheck.Prechecker{Cluster: c, Installer: installer, Chart: chart, Mapper: c.Access.ToRESTMapper}
+			p := precheck.Prechecker{
+				Cluster: c, Installer: installer, Chart: chart, Mapper: c.Access.ToRESTMapper,
+				DryRun: func(ctx context.Context) error { return tryObjects(ctx, installer, chart) },
+			}
 			report, err := p.Run(cmd.Context())
 			if err != nil {
 				return err
@@ -54,6 +61,22 @@ are confidential VMs and simulation.`,
 	output.Add(cmd)
 	where.add(cmd)
 	return cmd
+}
+
+// tryObjects has the API server check what an installation in simulation would make: for quotas and admission rules the
+// other ones hardly differ.
+func tryObjects(ctx context.Context, installer *install.Installer, chart *chart.Chart) error {
+	wishes := values.Wishes{Simulation: true}
+	simulation, err := wishes.Build(chart, func() (string, error) { return "", nil })
+	if err != nil {
+		return err
+	}
+	plan, err := installer.Plan(ctx, install.Request{Chart: chart, Values: simulation})
+	if err != nil {
+		return err
+	}
+	_, err = installer.Check(plan)
+	return err
 }
 
 // precheck prints first what MarbleRun prints, then the rest.

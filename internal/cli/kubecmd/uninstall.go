@@ -4,6 +4,7 @@
 package kubecmd
 
 import (
+	"cmp"
 	"errors"
 	"time"
 
@@ -42,14 +43,15 @@ It says what it removed, and what it left with the command that removes it.`,
 			line := k.Line()
 			removed, err := installer.Uninstall(cmd.Context(), r, line.Set)
 			line.Clear()
-			if err != nil {
-				return c.Explain(err)
+			if output.JSON() && removed != nil {
+				err = cmp.Or(err, k.WriteJSON(removed))
+			} else if removed != nil {
+				k.removed(removed)
 			}
-			if output.JSON() {
-				return k.WriteJSON(removed)
+			if err == nil && !output.JSON() {
+				k.Say("MarbleRun successfully removed from your cluster")
 			}
-			k.removed(removed)
-			return nil
+			return c.Explain(err)
 		},
 	}
 	cmd.Flags().BoolVar(&r.DeleteState, "delete-state", false, "delete the sealed state, too; needs --yes")
@@ -60,6 +62,7 @@ It says what it removed, and what it left with the command that removes it.`,
 	return cmd
 }
 
+// removed says what is gone and what is not, also of an uninstallation that was not completed.
 func (k Kube) removed(r *install.Removed) {
 	for _, key := range r.Objects {
 		k.Note("removed %s", key)
@@ -68,5 +71,4 @@ func (k Kube) removed(r *install.Removed) {
 		k.Note("left    %s: %s", left.Key, left.Why)
 		k.Note("          %s", left.Command)
 	}
-	k.Say("MarbleRun successfully removed from your cluster")
 }

@@ -146,9 +146,12 @@ func (f *valueFlags) checkResource() error {
 
 func (f *valueFlags) checkPorts() error {
 	var errs []error
-	for name, port := range map[string]int{"mesh": f.meshServerPort, "client": f.clientServerPort} {
-		if port < 1 || port > 65535 {
-			errs = append(errs, fmt.Errorf("--%s-server-port: %d is not a port", name, port))
+	for _, p := range []struct {
+		name string
+		port int
+	}{{"mesh", f.meshServerPort}, {"client", f.clientServerPort}} {
+		if p.port < 1 || p.port > 65535 {
+			errs = append(errs, fmt.Errorf("--%s-server-port: %d is not a port", p.name, p.port))
 		}
 	}
 	if len(errs) == 0 && f.meshServerPort == f.clientServerPort {
