@@ -22,6 +22,11 @@ import (
 // oidMarbleType is the extension that names the type of a Marble in its certificate (contract marble-api §6).
 func oidMarbleType() asn1.ObjectIdentifier { return asn1.ObjectIdentifier{1, 3, 9903, 2, 1} }
 
+// reservedName tells whether a common name is that of a CA of the Coordinator (contract marble-api §6).
+func reservedName(cn string) bool {
+	return cn == "MarbleRun Coordinator" || cn == "MarbleRun Coordinator - Intermediate CA"
+}
+
 // Check reports what is wrong with the template at path of a certificate that will be generated, in the end by making
 // one.
 func (t Template) Check(c *problem.Report, path string) {
@@ -40,6 +45,9 @@ func (t Template) Check(c *problem.Report, path string) {
 	}
 	if len(t.RawSubject) > 0 {
 		c.Fail(path+".RawSubject", "would be copied into the certificate unchecked").Hint = "use Subject"
+	}
+	if reservedName(t.Subject.CommonName) {
+		c.Fail(path+".Subject.CommonName", "the name %s is reserved for the Coordinator", problem.Quote(t.Subject.CommonName))
 	}
 	for i, e := range t.ExtraExtensions {
 		if e.Id.Equal(oidMarbleType()) {
@@ -78,6 +86,9 @@ func (t Template) trial(c *problem.Report, path string) {
 	if err != nil {
 		c.Fail(path, "the certificate made of it would be malformed: %s", PlainError(err))
 		return
+	}
+	if len(made.Subject.Names) == 1 && reservedName(made.Subject.CommonName) { // by ExtraNames
+		c.Fail(path+".Subject", "the certificate made of it would carry the name of the Coordinator")
 	}
 	if made.IsCA { // by IsCA, or by an extension of its own
 		c.Warn(path, "makes a real CA below the Marble Root")
