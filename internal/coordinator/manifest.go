@@ -119,7 +119,7 @@ func (c *Coordinator) acceptManifest(_ context.Context, data []byte, ca *pki.CA)
 	}
 	problems := manifest.Check(data, m, c.cfg.FeatureEnvironment)
 	if errs := problems.Errors(); len(errs) > 0 {
-		return nil, refuse(Invalid, "checking manifest: %w", errs).hint("run 'marblerun manifest check FILE'")
+		return nil, refuse(Invalid, "%s: %w", failedStep(m, errs), errs).hint("run 'marblerun manifest check FILE'")
 	}
 	for _, p := range problems {
 		c.log.Warn("Manifest: "+p.Text, "path", p.Path, "line", p.Line)
