@@ -140,7 +140,8 @@ func (e *PolicyError) Hint() string {
 			return "Is the policy that of this Coordinator's release? If it is, do not trust this Coordinator."
 		}
 	}
-	if text := strings.Join(slices.DeleteFunc(changes, func(s string) bool { return s == "" }), "; "); text != "" {
+	changes = slices.Compact(slices.DeleteFunc(changes, func(s string) bool { return s == "" }))
+	if text := strings.Join(changes, "; "); text != "" {
 		return "To accept it all the same: " + text + "."
 	}
 	return ""

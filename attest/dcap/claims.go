@@ -114,8 +114,8 @@ func notSupported(c *attest.Claims) *attest.Refusal {
 	}{{"platform", c.PlatformStatus}, {"TDX module", c.ModuleStatus}, {"quoting enclave", c.QEStatus}} {
 		if half.status == attest.NotSupported {
 			refusal.Reasons = append(refusal.Reasons, attest.Reason{Code: attest.CodeNotSupported, Got: string(half.status),
-				Text: fmt.Sprintf("the quote is genuine, but the TCB of the %s is below the lowest level that Intel publishes: "+
-					"it has no status; update the machine%s", half.what, shortText(c.Short))})
+				Text: fmt.Sprintf("the TCB of the %s is below the lowest level that Intel publishes: it has no status; update the "+
+					"machine%s", half.what, shortText(c.Short))})
 		}
 	}
 	return refusal

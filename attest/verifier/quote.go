@@ -70,7 +70,8 @@ func (v *Verifier) verifyQuote(quote []byte, col *dcap.Collateral) (*attest.Clai
 		opts.Roots = root.dcap
 		soft, softErr := dcap.Verify(quote, col, opts)
 		if !has(softErr, attest.CodeUntrustedRoot) {
-			return root.mark(soft), softErr
+			root.mark(rated(soft, softErr))
+			return soft, softErr
 		}
 	}
 	return claims, err

@@ -70,7 +70,8 @@ func (v *Verifier) softwareReport(report []byte, certs snp.Certificates) (claims
 			continue
 		}
 		claims, err := snp.Verify(report, certs, v.snpOptions(root.snp))
-		return root.mark(claims), err, true
+		root.mark(claims)
+		return claims, err, true
 	}
 	return nil, nil, false
 }

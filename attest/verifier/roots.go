@@ -39,12 +39,11 @@ func (r softwareRoot) kind() string {
 	return "SGX and TDX"
 }
 
-// mark puts the root into the claims.
-func (r softwareRoot) mark(c *attest.Claims) *attest.Claims {
+// mark puts the root into the claims, which may be nil.
+func (r softwareRoot) mark(c *attest.Claims) {
 	if c != nil {
 		c.Collateral = append(c.Collateral, "root:software:"+r.id)
 	}
-	return c
 }
 
 // parseSoftwareRoots reads root certificates in PEM: with an ECDSA P-256 key they are Intel-like, with an RSA key AMD-like,

@@ -18,6 +18,7 @@ import (
 	"github.com/marblerun/marblerun/attest/collateral"
 	"github.com/marblerun/marblerun/attest/dcap"
 	"github.com/marblerun/marblerun/attest/softtee"
+	"github.com/marblerun/marblerun/attest/softtee/tcbdata"
 )
 
 func (w *world) evidence(t *testing.T, name string, request softtee.Request) string {
@@ -177,12 +178,23 @@ func TestEvidenceTrust(t *testing.T) {
 	if code == 0 || v.Genuine || v.Reasons[0].Code != attest.CodeUntrustedRoot {
 		t.Errorf("without root: %+v", v)
 	}
+	old := softtee.Request{Kind: softtee.SGXv4, Machine: softtee.Machine{Status: tcbdata.NotSupported}}
+	unrated := w.evidence(t, "old", old)
+	code, v = evidenceVerify(t, unrated, "--collateral", w.bundle(t, func(*softtee.Settings) {}), "--root",
+		w.path("roots.pem"))
+	if code == 0 || !v.Genuine || v.TCBStatus != attest.NotSupported || !v.Simulated {
+		t.Errorf("not supported: %+v", v)
+	}
 	missing := w.bundle(t, func(s *softtee.Settings) { s.NoPCKCRL, s.NoRootCRL = true, true })
 	args := []string{quote, "--collateral", missing, "--root", w.path("roots.pem")}
 	code, v = evidenceVerify(t, args...)
 	if code == 0 || v.Genuine || v.Reasons[0].Code != attest.CodeCRLMissing || v.TCBStatus != attest.UpToDate ||
 		len(v.Notes) == 0 {
 		t.Errorf("without CRLs: %+v", v)
+	}
+	code, v = evidenceVerify(t, append([]string{unrated}, args[1:]...)...)
+	if code == 0 || v.Genuine || v.TCBStatus != attest.NotSupported || len(v.Reasons) != 3 {
+		t.Errorf("not supported, without CRLs: %+v", v)
 	}
 	if code, v = evidenceVerify(t, append(args, "--allow-missing-crls")...); code != 0 || !v.Genuine {
 		t.Errorf("with --allow-missing-crls: %+v", v)

@@ -169,7 +169,7 @@ func (a *commands) judge(ctx context.Context, in input, v session.Verification) 
 		return r, nil
 	}
 	r.refused(err)
-	if onlyMissingCRLs(err) {
+	if wantsCRLs(err) {
 		v.AllowMissingCRLs, v.Trial = true, true
 		a.tryWithoutCRLs(ctx, in, v, r)
 	}
@@ -182,12 +182,13 @@ func (a *commands) onlyVEK(e attest.Evidence, v session.Verification) bool {
 	return e.TEE == attest.SNP && len(v.VEK) > 0 && !a.FlagSet("collateral") && !v.AllowMissingCRLs
 }
 
-// onlyMissingCRLs tells whether nothing but CRLs is missing.
-func onlyMissingCRLs(err error) bool {
+// wantsCRLs tells whether there would be a status, or none for such a platform, if CRLs were not missing.
+func wantsCRLs(err error) bool {
 	var refusal *attest.Refusal
-	return errors.As(err, &refusal) && !slices.ContainsFunc(refusal.Reasons, func(r attest.Reason) bool {
-		return r.Code != attest.CodeCRLMissing
-	})
+	return errors.As(err, &refusal) && refusal.HasCode(attest.CodeCRLMissing) &&
+		!slices.ContainsFunc(refusal.Reasons, func(r attest.Reason) bool {
+			return r.Code != attest.CodeCRLMissing && r.Code != attest.CodeNotSupported
+		})
 }
 
 // tryWithoutCRLs shows what the evidence would be worth if the CRLs had nothing against it. It stays refused.
