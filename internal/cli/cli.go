@@ -107,7 +107,7 @@ func Run(ctx context.Context, env Env) int {
 	if err == nil {
 		return 0
 	}
-	if hint := cmp.Or(api.Hint(err), session.FlagHint(cmd, err)); hint != "" {
+	if hint := cmp.Or(api.Hint(err), session.FlagHint(cmd, err), session.ReachHint(err)); hint != "" {
 		fmt.Fprintln(env.Stderr, console.Paint(env.ColorErr, console.Cyan, "Hint:"), hint)
 	}
 	return 1
