@@ -63,3 +63,24 @@ func TestNoKeyTwice(t *testing.T) {
 	equal(t, "the user's annotation", "enabled",
 		injector(t, i).Spec.Template.Annotations["openservicemesh.io/sidecar-injection"])
 }
+
+// A namespace may look like a number, and would be one in YAML.
+func TestNumericNamespace(t *testing.T) {
+	for _, name := range []string{"everything", "ways-in", "metrics", "injector-managed", "injector-cert-manager"} {
+		i := installations[name]
+		i.in = "123"
+		for id := range i.objects(t) {
+			metadata := raw(t, i, id)["metadata"].(map[string]any)
+			of, namespaced := metadata["namespace"]
+			if _, isText := of.(string); namespaced && !isText {
+				t.Errorf("%s, %s: namespace %v is no text", name, id, of)
+			}
+			for key, value := range metadata["labels"].(map[string]any) {
+				if _, isText := value.(string); !isText {
+					t.Errorf("%s, %s: label %s: %v is no text", name, id, key, value)
+				}
+			}
+		}
+	}
+	equal(t, "selector", "123", coordinator(t, installation{in: "123"}).Spec.Selector.MatchLabels["edgeless.systems/control-plane-ns"])
+}

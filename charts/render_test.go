@@ -31,6 +31,7 @@ type installation struct {
 	set   []string // arguments of --set
 	kube  string   // "" is v1.35.0
 	apis  []string // that the cluster has besides its own, e.g. those of the Gateway API
+	in    string   // namespace, "" is marblerun
 }
 
 func sets(args ...string) installation { return installation{set: args} }
@@ -88,7 +89,7 @@ func (i installation) renderValues(t *testing.T, values map[string]any) (map[str
 		t.Fatal(err)
 	}
 	capabilities := &common.Capabilities{KubeVersion: *version, APIVersions: i.apis}
-	release := common.ReleaseOptions{Name: loaded.Name(), Namespace: namespace, IsInstall: true, Revision: 1}
+	release := common.ReleaseOptions{Name: loaded.Name(), Namespace: first(i.in, namespace), IsInstall: true, Revision: 1}
 	all, err := commonutil.ToRenderValues(loaded, values, release, capabilities)
 	if err != nil {
 		return nil, err

@@ -11,7 +11,7 @@
 {{/* Labels of contract/chart.md §2. Arguments: root, component, name, version. */}}
 {{- define "marblerun.commonLabels" -}}
 app.kubernetes.io/component: {{ .component }}
-app.kubernetes.io/created-by: {{ .root.Values.global.createdBy }}
+app.kubernetes.io/created-by: {{ .root.Values.global.createdBy | toYaml }}
 app.kubernetes.io/name: {{ .name }}
 app.kubernetes.io/part-of: marblerun
 app.kubernetes.io/version: {{ .version | quote }}
@@ -37,7 +37,7 @@ helm.sh/chart: {{ include "marblerun.chart" .root }}
 {{/* Labels of the control plane. Arguments: root, component. */}}
 {{- define "marblerun.planeLabels" -}}
 {{ .root.Values.global.coordinatorComponentLabel }}: {{ .component }}
-{{ .root.Values.global.coordinatorNamespaceLabel }}: {{ .root.Release.Namespace }}
+{{ .root.Values.global.coordinatorNamespaceLabel }}: {{ .root.Release.Namespace | toYaml }}
 {{- end }}
 
 {{/* What Services and selectors find the Coordinator by. They cannot change in an upgrade. */}}
