@@ -55,6 +55,9 @@ func explain(err error, config Config, withEvidence bool) error {
 	case s.Code() == codes.Unavailable:
 		return &Error{Text: "cannot reach the Coordinator at " + limits, Err: err,
 			Hint: "check " + EnvCoordinatorAddr + ", and that the Coordinator runs and its mesh port (2001) is open"}
+	case s.Code() == codes.Unknown, s.Code() == codes.Unimplemented: // a Coordinator answers with neither
+		return &Error{Text: "what answers at " + config.CoordinatorAddr + " is not a Coordinator's mesh port", Err: err,
+			Hint: "check " + EnvCoordinatorAddr + ": Marbles use the mesh port (2001), not that of the client API (4433)"}
 	case s.Code() == codes.Canceled:
 		return &Error{Text: "the activation was interrupted", Err: err}
 	case s.Code() == codes.DeadlineExceeded:

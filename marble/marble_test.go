@@ -11,6 +11,8 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -189,6 +191,21 @@ func TestSimulation(t *testing.T) {
 				t.Errorf("got %v (%s)", err, marble.Hint(err))
 			}
 		})
+	}
+}
+
+// TestWrongPort: somebody else answers there, e.g. the client API.
+func TestWrongPort(t *testing.T) {
+	other := httptest.NewUnstartedServer(http.NotFoundHandler())
+	other.EnableHTTP2 = true
+	other.StartTLS()
+	defer other.Close()
+	config := config(t, server(t))
+	config.CoordinatorAddr = other.Listener.Addr().String()
+	_, err := marble.Activate(t.Context(), config)
+	if err == nil || !strings.Contains(err.Error(), "is not a Coordinator's mesh port") ||
+		!strings.Contains(marble.Hint(err), "not that of the client API") {
+		t.Errorf("got %v (%s)", err, marble.Hint(err))
 	}
 }
 
