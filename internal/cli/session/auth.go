@@ -6,6 +6,7 @@ package session
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -55,9 +56,14 @@ func adviseFlags(cmd *cobra.Command, advice string) {
 	cmd.Annotations[flagAdvice] = advice
 }
 
-// FlagHint is the hint for an error of cmd if it is that flags are missing or exclude each other; empty otherwise.
+// FlagHint is the hint for an error of cmd if it is that flags for credentials are missing or exclude each other; empty
+// otherwise. Each group of those has one whose name contains key or cert, and the other groups have none.
 func FlagHint(cmd *cobra.Command, err error) string {
-	if wrong := cmd.ValidateFlagGroups(); wrong == nil || wrong.Error() != err.Error() {
+	wrong := cmd.ValidateFlagGroups()
+	if wrong == nil || wrong.Error() != err.Error() {
+		return ""
+	}
+	if text := wrong.Error(); !strings.Contains(text, "key") && !strings.Contains(text, "cert") {
 		return ""
 	}
 	for ; cmd != nil; cmd = cmd.Parent() { // flags may be those of a parent
