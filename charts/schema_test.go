@@ -118,9 +118,14 @@ func TestAcceptedValues(t *testing.T) {
 		"coordinator.replicas=0", "coordinator.storageSize=1073741824", "coordinator.storeBackend=k8s-secret",
 		"marbleInjector.objectSelector=null", "podDisruptionBudget.maxUnavailable=50%", "global.ofAnotherChart=1",
 		"enabled=true", "coordinator.podSecurityContext.runAsUser=null", "marbleInjector.sgxQuantity=10",
+		"ingress.istio.enabled=null", "coordinator.metrics.enabled=null", "marbleInjector.metrics.enabled=null",
 	} {
-		if _, err := sets(set).render(t); err != nil {
-			t.Errorf("--set %s: %v", set, err)
+		monitored := sets("coordinator.metrics.serviceMonitor.enabled=true", "coordinator.metrics.enabled=true",
+			"marbleInjector.start=true", "marbleInjector.metrics.enabled=true", set)
+		for _, i := range []installation{sets(set), monitored} {
+			if _, err := i.render(t); err != nil {
+				t.Errorf("--set %s: %v", set, err)
+			}
 		}
 	}
 }
