@@ -89,7 +89,7 @@ func (f nameFilter) dnsOK(raw string) bool {
 	if slices.ContainsFunc(f.reserved.dns, func(own string) bool { return own == name || covers(name, own) }) {
 		return false
 	}
-	if strings.HasPrefix(name, "*.") {
+	if strings.Contains(name, "*") {
 		return !f.limited // a wildcard in the list stands for one label, not for a wildcard
 	}
 	return !f.limited || slices.ContainsFunc(f.allowed, func(p string) bool { return p == name || covers(p, name) })
@@ -102,15 +102,17 @@ func (f nameFilter) ipOK(addr netip.Addr) bool {
 	return !slices.Contains(f.reserved.ips, addr) && (!f.limited || slices.Contains(f.allowedIPs, addr))
 }
 
-// covers tells whether pattern is a wildcard of the form *.suffix that matches name. The star stands for exactly one
-// label, as in TLS.
+// covers tells whether pattern is a wildcard that matches name. The star stands for exactly one label, as in TLS, or, as
+// OpenSSL has it by default, for a part of the first label.
 func covers(pattern, name string) bool {
-	suffix, ok := strings.CutPrefix(pattern, "*.")
-	if !ok {
+	first, suffix, ok := strings.Cut(pattern, ".")
+	before, after, wild := strings.Cut(first, "*")
+	if !ok || !wild {
 		return false
 	}
 	label, rest, ok := strings.Cut(name, ".")
-	return ok && label != "" && rest == suffix
+	return ok && label != "" && rest == suffix && len(label) >= len(before)+len(after) &&
+		strings.HasPrefix(label, before) && strings.HasSuffix(label, after)
 }
 
 func canonicalName(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
