@@ -22,7 +22,7 @@ const (
 	maxNotes = 4096
 )
 
-// trail says who served a need last, and when that was refused.
+// trail says who served a need last, and when that was refused. Those of AMD's service are by URL.
 type trail struct {
 	endpoint   int
 	distrusted time.Time

@@ -17,6 +17,33 @@ import (
 	"github.com/marblerun/marblerun/attest/snp"
 )
 
+// DistrustSNP says that a verification refused what SNP gave, and that it was not only the report's fault. It will be
+// asked for anew. It returns false if that was done already a moment ago, or if nothing of it was had from the service.
+func (f *Fetcher) DistrustSNP(need SNPNeed) (anew bool) {
+	for _, p := range need.Products {
+		paths := []string{need.CRLPath(p), need.ChainPath(p)}
+		if vek := need.VEKPath(p); vek != "" && len(need.Have.VEK) == 0 {
+			paths = append(paths, vek)
+		}
+		for _, path := range paths {
+			anew = f.distrustURL(f.kds+path) || anew
+		}
+	}
+	return anew
+}
+
+func (f *Fetcher) distrustURL(url string) bool {
+	now := f.cfg.Now()
+	f.mu.Lock()
+	before := f.trails[url].distrusted
+	f.mu.Unlock()
+	if now.Sub(before) < distrustEvery || !f.memory.Suspect(url) {
+		return false
+	}
+	f.note(url, trail{distrusted: now})
+	return true
+}
+
 // assemble gets what the evidence did not bring along. get returns what is at a path of the KDS. With vendor, AMD's
 // intermediates are those built in; a mirror or a software TEE is asked for its own.
 func assemble(need SNPNeed, vendor bool, get func(k item.Kind, path string) ([]byte, error)) (snp.Certificates, error) {

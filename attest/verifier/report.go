@@ -5,6 +5,7 @@ package verifier
 
 import (
 	"context"
+	"slices"
 
 	"github.com/marblerun/marblerun/attest"
 	"github.com/marblerun/marblerun/attest/collateral"
@@ -24,13 +25,33 @@ func (v *Verifier) report(ctx context.Context, e attest.Evidence) (*attest.Claim
 			return claims, err
 		}
 	}
+	claims, err := v.reportOnce(ctx, e.Quote, need)
+	if again, ok := v.source.(snpDistruster); ok && certificatesRefused(err) && again.DistrustSNP(need) {
+		v.cfg.Log.Warn("certificates of AMD's service were refused; getting them anew", "error", err)
+		claims, err = v.reportOnce(ctx, e.Quote, need)
+	}
+	return claims, err
+}
+
+// snpDistruster is a Source that can get certificates anew when what it gave was no good.
+type snpDistruster interface {
+	DistrustSNP(collateral.SNPNeed) bool
+}
+
+// certificatesRefused tells whether certificates or the CRL may be to blame for a refusal.
+func certificatesRefused(err error) bool {
+	codes := []string{snp.CodeFormat, snp.CodeProduct, snp.CodeRoot, snp.CodeChain, snp.CodeCRL, snp.CodeTCB, snp.CodeChip}
+	return slices.ContainsFunc(codes, func(code string) bool { return has(err, code) })
+}
+
+func (v *Verifier) reportOnce(ctx context.Context, report []byte, need collateral.SNPNeed) (*attest.Claims, error) {
 	certs, err := v.source.SNP(ctx, need)
 	if err != nil {
 		return nil, unhad(err)
 	}
-	claims, err := snp.Verify(e.Quote, certs, v.snpOptions(v.cfg.AMDRoots))
+	claims, err := snp.Verify(report, certs, v.snpOptions(v.cfg.AMDRoots))
 	if has(err, snp.CodeRoot) {
-		if claims, err, ok := v.softwareReport(e.Quote, certs); ok {
+		if claims, err, ok := v.softwareReport(report, certs); ok {
 			return claims, err
 		}
 	}

@@ -298,6 +298,36 @@ func TestBadCollateralHeals(t *testing.T) {
 	})
 }
 
+// TestBadCRLHeals: a list of AMD's that is tampered with and claims to be new does not stay.
+func TestBadCRLHeals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFullWorld(t)
+		evidence, err := attest.Parse(w.evidence(t, softtee.Request{Kind: softtee.SNPv3}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		tamper := func(part softtee.Part, b []byte) []byte {
+			if part == softtee.PartAMDCRL {
+				b[len(b)-1] ^= 1
+			}
+			return b
+		}
+		w.platform.Configure(func(s *softtee.Settings) { s.Tamper = tamper })
+		for range 100 {
+			_, err := w.Verify(t.Context(), evidence.Quote)
+			wantCode(t, err, snp.CodeCRL)
+		}
+		if w.requests() > 6 {
+			t.Errorf("%d requests, want at most 6: %v", w.requests(), w.server.Hits())
+		}
+		w.platform.Configure(func(s *softtee.Settings) { s.Tamper, s.Age = nil, 2*time.Hour }) // older than the bad one
+		time.Sleep(2 * time.Minute)
+		if _, err := w.Verify(t.Context(), evidence.Quote); err != nil {
+			t.Errorf("after the service is repaired: %v", err)
+		}
+	})
+}
+
 // TestEarly: a machine that a TCB recovery will leave behind is reported once, and its verdict stays.
 func TestEarly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

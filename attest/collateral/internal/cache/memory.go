@@ -94,13 +94,15 @@ func (m *Memory) Put(next Entry, now time.Time) *item.Item {
 	return next.Item
 }
 
-// Suspect marks an item as one that verification refused.
-func (m *Memory) Suspect(url string) {
+// Suspect marks an item as one that verification refused. It returns false if there is none.
+func (m *Memory) Suspect(url string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if e, ok := m.entries[url]; ok {
+	e, ok := m.entries[url]
+	if ok {
 		e.Value.(*Entry).Suspect = true
 	}
+	return ok
 }
 
 // Due lists what is to be asked for again by now, and when the next one is due; zero if none is.
