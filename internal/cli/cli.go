@@ -101,16 +101,36 @@ func Run(ctx context.Context, env Env) int {
 	if env.Terminal {
 		env.Stdout = console.Filter(env.Stdout)
 	}
+	out := &sink{Writer: env.Stdout}
+	env.Stdout = out
 	root := Root(env)
 	root.SetArgs(env.Args)
 	cmd, err := root.ExecuteContextC(ctx)
-	if err == nil {
+	if err == nil && out.err == nil {
 		return 0
+	}
+	if err == nil { // nobody has noticed
+		fmt.Fprintln(env.Stderr, console.Paint(env.ColorErr, console.Red, "Error:"), out.err)
+		return 1
 	}
 	if hint := cmp.Or(api.Hint(err), session.FlagHint(cmd, err), session.ReachHint(err)); hint != "" {
 		fmt.Fprintln(env.Stderr, console.Paint(env.ColorErr, console.Cyan, "Hint:"), hint)
 	}
 	return 1
+}
+
+// sink remembers the first failure of a writer: what did not arrive on stdout must not look like success.
+type sink struct {
+	io.Writer
+	err error
+}
+
+func (s *sink) Write(data []byte) (int, error) {
+	n, err := s.Writer.Write(data)
+	if s.err == nil {
+		s.err = err
+	}
+	return n, err
 }
 
 // app makes the commands of one run that have no package of their own.

@@ -131,3 +131,21 @@ func TestColors(t *testing.T) {
 		}
 	}
 }
+
+// full is a disk without space.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
+
+// What does not arrive on stdout is a failure.
+func TestLostOutput(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "m.json")
+	if err := os.WriteFile(path, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var stderr bytes.Buffer
+	env := cli.Env{Args: []string{"manifest", "signature", path}, Stdout: full{}, Stderr: &stderr}
+	if code := cli.Run(t.Context(), env); code != 1 || stderr.String() != "Error: no space left on device\n" {
+		t.Errorf("exit code %d, %q", code, stderr.String())
+	}
+}
