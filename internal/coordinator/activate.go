@@ -29,7 +29,7 @@ func (c *Coordinator) Activate(ctx context.Context, req ActivateRequest) (*marbl
 	switch CodeOf(err) {
 	case RefusedMarble:
 		c.log.Error("Marble verification failed", "error", err, "marbleType", req.MarbleType, "uuid", req.UUID)
-	case Internal:
+	case Internal, Unavailable:
 		if err != nil {
 			c.log.Error("Marble Activation failed", "error", err, "marbleType", req.MarbleType, "uuid", req.UUID)
 		}

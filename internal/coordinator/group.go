@@ -118,6 +118,9 @@ func (k *kernel) flush(g *group) bool {
 	if err == nil {
 		k.state.Store(g.state)
 	}
+	if g.epoch != nil || len(g.payloads) > 0 {
+		k.note(err)
+	}
 	for _, reply := range g.answers {
 		reply(err)
 	}
@@ -127,6 +130,17 @@ func (k *kernel) flush(g *group) bool {
 	}
 	k.snapshotIfDue()
 	return true
+}
+
+// note tells operators when writing begins to fail, and when it succeeds again.
+func (k *kernel) note(err error) {
+	switch {
+	case err != nil && !k.failing:
+		k.log.Error("Cannot store changes. Nothing is lost, but nothing can be changed and no Marble admitted.", "error", err)
+	case err == nil && k.failing:
+		k.log.Info("Changes can be stored again")
+	}
+	k.failing = err != nil
 }
 
 // persist writes the group with one synced write.

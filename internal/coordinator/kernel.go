@@ -60,6 +60,7 @@ type kernel struct {
 	// fatal receives the error after which the process must end and let replay decide.
 	fatal chan<- error
 
+	failing      bool // the last write failed; the writer's own
 	snapshotting atomic.Bool
 	background   sync.WaitGroup
 }

@@ -6,8 +6,12 @@ package coordinator
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -246,6 +250,43 @@ func TestClosedKernel(t *testing.T) {
 	}
 	if _, err := k.submit(t.Context(), "", activationEvent("m")); CodeOf(err) != Unavailable {
 		t.Errorf("submit after close: %v", err)
+	}
+}
+
+// Operators learn of a disk that takes no more, once, and of what Marbles are told to try again for.
+func TestFailedWritesAreLogged(t *testing.T) {
+	c, k := runningCoordinator(t, filepath.Join(t.TempDir(), "state"), "")
+	log := &strings.Builder{}
+	c.log = slog.New(slog.NewTextHandler(log, nil))
+	if err := c.Close(t.Context()); err != nil { // nobody else uses the kernel from here on
+		t.Fatal(err)
+	}
+	k.log = c.log
+	group := &group{state: k.state.Load(), payloads: [][]byte{{}}}
+	for range 2 {
+		k.flush(group) // the vault is closed
+	}
+	if text := log.String(); strings.Count(text, "Cannot store changes") != 1 || !strings.Contains(text, "error=") {
+		t.Errorf("failed writes: %s", text)
+	}
+	k.note(nil)
+	k.note(nil)
+	if text := log.String(); strings.Count(text, "can be stored again") != 1 {
+		t.Errorf("mended: %s", text)
+	}
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Activate(t.Context(), ActivateRequest{
+		PeerCertificate: []byte("x"), CSR: csr, MarbleType: "m", UUID: "0f0e0d0c-0b0a-4908-8706-050403020100",
+	})
+	if CodeOf(err) != Unavailable || !strings.Contains(log.String(), `msg="Marble Activation failed"`) {
+		t.Errorf("activation: %v, log %s", err, log)
 	}
 }
 
