@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/marblerun/marblerun/attest"
 	"github.com/marblerun/marblerun/attest/softtee"
 )
 
@@ -107,5 +108,28 @@ func TestImportExpired(t *testing.T) {
 	}
 	if _, out, _ := w.run("collateral", "show"); strings.Contains(out, "expired at") || !strings.Contains(out, "Valid until") {
 		t.Errorf("kept expired collateral:\n%s", out)
+	}
+}
+
+// TestImportNewest: of several imported bundles the one with the newest collateral decides, whatever the others say.
+func TestImportNewest(t *testing.T) {
+	w := newWorld(t)
+	quote := w.evidence(t, "quote", softtee.Request{Kind: softtee.SGXv3, Workload: workload()})
+	keep := func(change func(*softtee.Settings)) {
+		if code, _, stderr := w.run("collateral", "import", w.bundle(t, change)); code != 0 {
+			t.Fatal(stderr)
+		}
+	}
+	for hours := range 8 {
+		keep(func(s *softtee.Settings) { s.Age = time.Duration(hours+13) * time.Hour })
+	}
+	keep(func(s *softtee.Settings) { s.Age, s.Standard = time.Hour, s.Early }) // after a TCB recovery
+	code, v, stderr := w.verify(t, quote)
+	if code != 0 || v.TCBStatus != attest.OutOfDate || !strings.Contains(stderr, "Using imported collateral") {
+		t.Errorf("%d %+v %s", code, v, stderr)
+	}
+	before := time.Now().Add(-12 * time.Hour).Format(time.RFC3339)
+	if code, v, stderr = w.verify(t, quote, "--time", before); code != 0 || v.TCBStatus != attest.UpToDate {
+		t.Errorf("before: %d %+v %s", code, v, stderr)
 	}
 }

@@ -111,7 +111,8 @@ func (s *Session) Imported() []string {
 	return slices.Sorted(slices.Values(paths))
 }
 
-// importedBundles reads them. One that cannot be read is warned of and passed over: the services are still there.
+// importedBundles reads them, those with the newest collateral first: what is older would not know the latest TCB
+// recovery. One that cannot be read is warned of and passed over: the services are still there.
 func (s *Session) importedBundles() []*collateral.Bundle {
 	var bundles []*collateral.Bundle
 	for _, path := range s.Imported() {
@@ -122,7 +123,18 @@ func (s *Session) importedBundles() []*collateral.Bundle {
 		}
 		bundles = append(bundles, bundle)
 	}
+	slices.SortStableFunc(bundles, func(a, b *collateral.Bundle) int { return newest(b).Compare(newest(a)) })
 	return bundles
+}
+
+// newest is when the newest of what expires in a bundle was issued.
+func newest(b *collateral.Bundle) (issued time.Time) {
+	for _, c := range b.Show() {
+		if !c.NextUpdate.IsZero() && c.Issued.After(issued) {
+			issued = c.Issued
+		}
+	}
+	return issued
 }
 
 // imported is a Source that asks the services only for what no imported bundle has, or has no longer.
@@ -133,9 +145,11 @@ type imported struct {
 	bundles []*collateral.Bundle // each is used until the first of its items expires
 }
 
-// current are the bundles that can be used.
+// current are the bundles that can be used: all in them is valid.
 func (i *imported) current() []*collateral.Bundle {
-	return slices.DeleteFunc(slices.Clone(i.bundles), func(b *collateral.Bundle) bool { return expired(b, i.now) })
+	return slices.DeleteFunc(slices.Clone(i.bundles), func(b *collateral.Bundle) bool {
+		return expired(b, i.now) || newest(b).After(i.now)
+	})
 }
 
 func (i *imported) tell(b *collateral.Bundle) {
