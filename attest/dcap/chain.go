@@ -90,7 +90,7 @@ func (v *verification) signer(what, chainPEM string) *signer {
 	v.issued(code, name, leaf, root)
 	key := v.endEntity(code, name, leaf)
 	if !strings.Contains(leaf.Subject.CommonName, "TCB Signing") {
-		v.refuse(code, "%s is of %q, not of TCB signing", name, leaf.Subject.CommonName)
+		v.refuse(code, "%s is of %.64q, not of TCB signing", name, leaf.Subject.CommonName)
 	}
 	signed := len(v.reasons) == before
 	v.notRevoked(name, leaf, a.crl)
@@ -132,7 +132,7 @@ func (v *verification) parseCertificate(der []byte) (*x509.Certificate, error) {
 func (v *verification) anchor(what string, cert *x509.Certificate) *anchor {
 	key, ok := cert.PublicKey.(*ecdsa.PublicKey)
 	if !ok || !v.trusted(key) {
-		v.refuse(attest.CodeUntrustedRoot, "%s ends at %q, whose key is not a trusted root", what, cert.Subject.CommonName)
+		v.refuse(attest.CodeUntrustedRoot, "%s ends at %.64q, whose key is not a trusted root", what, cert.Subject.CommonName)
 		return nil
 	}
 	if !bytes.Equal(cert.RawIssuer, cert.RawSubject) || !v.selfSigned(cert) {
@@ -187,7 +187,7 @@ func (v *verification) trusted(key *ecdsa.PublicKey) bool {
 func (v *verification) issued(code, what string, cert, parent *x509.Certificate) {
 	switch {
 	case !bytes.Equal(cert.RawIssuer, parent.RawSubject):
-		v.refuse(code, "%s is issued by %q, not by %q", what, cert.Issuer.CommonName, parent.Subject.CommonName)
+		v.refuse(code, "%s is issued by %.64q, not by %.64q", what, cert.Issuer.CommonName, parent.Subject.CommonName)
 	case cert.SignatureAlgorithm != x509.ECDSAWithSHA256:
 		v.refuse(code, "%s is signed by %v, not by ECDSA with SHA-256", what, cert.SignatureAlgorithm)
 	case len(cert.UnhandledCriticalExtensions) > 0:
@@ -195,7 +195,7 @@ func (v *verification) issued(code, what string, cert, parent *x509.Certificate)
 	default:
 		// CheckSignatureFrom wants basic constraints and the key usage to sign certificates in the parent.
 		if err := cert.CheckSignatureFrom(parent); err != nil {
-			v.refuse(code, "%s is not signed by %q: %v", what, parent.Subject.CommonName, err)
+			v.refuse(code, "%s is not signed by %.64q: %v", what, parent.Subject.CommonName, err)
 		}
 	}
 }
@@ -237,11 +237,11 @@ func (v *verification) crl(code, what string, form CRL, issuer *x509.Certificate
 	key, ok := issuer.PublicKey.(*ecdsa.PublicKey)
 	switch {
 	case !bytes.Equal(list.Issuer, issuer.RawSubject):
-		v.refuse(code, "%s is not of %q", what, issuer.Subject.CommonName)
+		v.refuse(code, "%s is not of %.64q", what, issuer.Subject.CommonName)
 	case issuer.KeyUsage != 0 && issuer.KeyUsage&x509.KeyUsageCRLSign == 0:
-		v.refuse(code, "%s: %q may not sign CRLs", what, issuer.Subject.CommonName)
+		v.refuse(code, "%s: %.64q may not sign CRLs", what, issuer.Subject.CommonName)
 	case !ok || !list.SignedBy(key):
-		v.refuse(code, "%s is not signed by %q", what, issuer.Subject.CommonName)
+		v.refuse(code, "%s is not signed by %.64q", what, issuer.Subject.CommonName)
 	default:
 		digest := sha256.Sum256(raw)
 		id := fmt.Sprintf("%s:%s:sha256:%x", strings.ToLower(strings.ReplaceAll(what, " ", "")),

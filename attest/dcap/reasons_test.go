@@ -6,6 +6,7 @@ package dcap_test
 import (
 	"errors"
 	"math/big"
+	"strings"
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
@@ -53,5 +54,16 @@ func TestEveryReason(t *testing.T) {
 				t.Errorf("%s (-want +got):\n%s\n%v", name, diff, err)
 			}
 		}
+	}
+}
+
+// TestReasonsAreShort: names that a stranger chose do not fill logs.
+func TestReasonsAreShort(t *testing.T) {
+	f := newForge(t, attest.SGX)
+	f.rootName = strings.Repeat("long name ", 1000)
+	quote, collateral, opts := f.make(t)
+	opts.Roots = dcap.Roots{dcap.IntelRoot()}
+	if _, err := dcap.Verify(quote, collateral, opts); err == nil || len(err.Error()) > 500 {
+		t.Errorf("got %.600v", err)
 	}
 }

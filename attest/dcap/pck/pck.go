@@ -72,7 +72,7 @@ func issuingCA(commonName string) (CA, error) {
 	case strings.Contains(commonName, "PCK Processor CA"):
 		return ProcessorCA, nil
 	}
-	return "", fmt.Errorf("issuer %q of the PCK certificate is neither the Platform CA nor the Processor CA", commonName)
+	return "", fmt.Errorf("issuer %.64q of the PCK certificate is neither the Platform CA nor the Processor CA", commonName)
 }
 
 // parser reads items; each may come once.
