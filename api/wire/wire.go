@@ -132,7 +132,7 @@ type Secret struct {
 type UserSecret struct {
 	Cert    []byte `json:"Cert,omitempty"`
 	Private []byte `json:"Private,omitempty"`
-	Key     []byte `json:"Key,omitempty"`
+	Key     []byte `json:"Key,omitzero"` // of no bytes is not the same as none
 }
 
 // SecretsReply is the data of GET /api/v2/secrets.

@@ -105,11 +105,10 @@ func userValue(def manifest.Secret, in wire.UserSecret) (secrets.Value, error) {
 		if len(in.Cert) > 0 || len(in.Private) > 0 {
 			return v, refuse(Invalid, "a secret of type %s takes Key only, not Cert or Private", def.Type)
 		}
-		if err := checkKeyLength(def, in.Key); err != nil {
+		if err := checkKey(def, in.Key); err != nil {
 			return v, err
 		}
-		key := append([]byte{}, in.Key...) // not nil: it is uploaded, be it empty
-		v.Private, v.Public = key, key
+		v.Private, v.Public = in.Key, in.Key
 		return v, nil
 	}
 	if len(in.Key) > 0 {
@@ -126,8 +125,11 @@ func userValue(def manifest.Secret, in wire.UserSecret) (secrets.Value, error) {
 	return v, nil
 }
 
-func checkKeyLength(def manifest.Secret, key []byte) error {
+func checkKey(def manifest.Secret, key []byte) error {
 	if def.Type != manifest.TypeSymmetricKey {
+		if key == nil { // a misspelled field must not erase the value
+			return refuse(Invalid, "a secret of type %s needs Key, base64 of the data", def.Type)
+		}
 		return nil
 	}
 	if def.Size == 0 || def.Size%8 != 0 {
