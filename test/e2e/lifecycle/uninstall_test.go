@@ -56,6 +56,29 @@ func TestUninstall(t *testing.T) {
 	})
 }
 
+// TestAnotherName installs in the two ways of the guide, one after the other. They name the release differently, and the
+// second goes on with the state that the first has left.
+func TestAnotherName(t *testing.T) {
+	t.Parallel()
+	p := newPlane(t, "names")
+	p.Marblerun("install", "-n", p.ns, "--simulation")
+	p.reach(2)
+	p.setManifest()
+	root := p.root()
+	p.Marblerun("uninstall", "-n", p.ns)
+	const old = "marblerun-coordinator"
+	p.Helm(append([]string{"install", old, p.Chart(old), "-n", p.ns}, simulation()...)...)
+	p.reach(3)
+	if after := p.root(); after != root {
+		p.Errorf("the root certificate was\n%s\nand is\n%s", root, after)
+	}
+	p.Helm("upgrade", old, p.Chart(old), "-n", p.ns, "--reuse-values", "--set", "coordinator.debugLogging=true")
+	p.Helm("uninstall", old, "-n", p.ns, "--wait")
+	p.Kubectl("-n", p.ns, "get", "pvc", claim)
+	p.Marblerun("install", "-n", p.ns, "--simulation")
+	p.reach(3)
+}
+
 // uninstalls installs and uninstalls twice: the first time the state is left, the second time it is deleted, too.
 func (p *plane) uninstalls(install, uninstall, uninstallAll func()) {
 	p.Helper()
