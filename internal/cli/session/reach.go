@@ -6,6 +6,7 @@ package session
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/url"
 	"strings"
@@ -25,6 +26,8 @@ func ReachHint(err error) string {
 			"kubectl -n marblerun port-forward svc/coordinator-client-api 4433:4433 --address localhost"
 	case errors.As(err, &dns):
 		return "This name is unknown here. The argument is the HOST:PORT of the Coordinator's client API."
+	case errors.Is(err, io.EOF):
+		return "The connection was closed without an answer. A port-forward ends when its Pod is replaced: start it again."
 	case errors.Is(err, context.DeadlineExceeded):
 		return "Nothing answers there. Is there a firewall in between, or is it the wrong address?"
 	}

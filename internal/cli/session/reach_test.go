@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"strings"
@@ -31,6 +32,7 @@ func TestReachHint(t *testing.T) {
 	}{
 		"refused":  {asking(refused), "port-forward"},
 		"name":     {asking(&net.DNSError{Err: "no such host", Name: "x"}), "unknown"},
+		"closed":   {asking(io.EOF), "port-forward ends"},
 		"deadline": {asking(context.DeadlineExceeded), "firewall"},
 		"PCCS":     {&url.Error{Op: "Get", URL: "https://pccs:8081/sgx/certification/v4/tcb", Err: refused}, ""},
 		"other":    {errors.New("500 Internal Server Error"), ""},
