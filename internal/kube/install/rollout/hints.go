@@ -31,6 +31,9 @@ var hints = []struct {
 		"No node has this resource free. 'kubectl describe nodes' shows what they have; --resource-key names another one."},
 	{[]string{"didn't match Pod's node affinity"},
 		"The value 'nodeSelector' leaves no node; its default is kubernetes.io/os: linux."},
+	{[]string{"ErrImagePull", "/coordinator-sgx:"},
+		"The image for SGX contains your signature of the enclave, so you build it (images/README.md) and name its registry: " +
+			"--set coordinator.repository=…. Without SGX: --simulation."},
 	{[]string{"ImagePullBackOff"}, imageHint}, {[]string{"ErrImagePull"}, imageHint},
 	{[]string{"InvalidImageName"}, imageHint},
 	{[]string{"ErrImageNeverPull"},

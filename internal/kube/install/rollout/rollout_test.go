@@ -163,6 +163,11 @@ func TestLook(t *testing.T) {
 				"…" + strings.Repeat("-", 136) + ": no such host"},
 			hint: "registry",
 		},
+		"no image for SGX": {
+			objects: []runtime.Object{pod("new", waiting("ErrImagePull", `failed to pull "r/coordinator-sgx:v1"`))},
+			reasons: []string{`Pod c-new: container coordinator: ErrImagePull: failed to pull "r/coordinator-sgx:v1"`},
+			hint:    "you build it",
+		},
 		"settled before the Pod was scheduled": {
 			objects: []runtime.Object{pod("new", func(p *corev1.Pod) {
 				waiting("ContainerCreating", "")(p)
