@@ -175,6 +175,10 @@ func TestBannedMarbles(t *testing.T) {
 		if banned != (CodeOf(err) == Unauthorized) || banned != (err != nil) {
 			t.Errorf("certificate of %+v: %v", m, err)
 		}
+		_, err = c.RaiseCounter(t.Context(), m, "c", 1)
+		if banned != (CodeOf(err) == Unauthorized) || banned != (err != nil) {
+			t.Errorf("counter of %+v: %v", m, err)
+		}
 	}
 }
 

@@ -25,6 +25,9 @@ func (c *Coordinator) RaiseCounter(ctx context.Context, m Marble, name string, v
 	key := counterKey(m, name)
 	var before uint64
 	_, err = k.submit(ctx, fmt.Sprintf("marble %s", m.UUID), func(s *State) (outcome, error) {
+		if err := s.checkMarbleBan(m); err != nil { // the request may have taken its time
+			return outcome{}, err
+		}
 		before = s.counters.Value(key)
 		if value <= before {
 			return outcome{}, nil
