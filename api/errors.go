@@ -65,7 +65,8 @@ func (e *RequestError) Hint() string {
 		return "The Coordinator does not offer this operation. It may be of an older version."
 	case e.Message == "server is not in expected state":
 		return "'marblerun status' tells the Coordinator's state. A manifest can be set once; " +
-			"after that, use 'marblerun manifest update apply'. Recovery takes a Coordinator in recovery mode (state 1)."
+			"after that, use 'marblerun manifest update apply'. Recovery takes a Coordinator in recovery mode (state 1), " +
+			"all else one with a manifest (state 3)."
 	case e.Message == "provided manifest does not match the pending manifest":
 		return "'marblerun manifest update get' gets it, byte for byte."
 	}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/marblerun/marblerun/attest/verifier"
 	"github.com/marblerun/marblerun/internal/logging"
@@ -77,10 +78,11 @@ func readConfig(p process) (config, error) {
 		devMode: p.getenv(envDevMode) == "1", startupManifest: p.getenv(envStartupManifest),
 		httpErrorLevel: logging.ParseLevel(or(envHTTPErrorLevel, "error")),
 	}
-	cfg.dnsNames, cfg.ips = names(or(envDNSNames, "localhost"))
 	var problems []error
 	note := func(err error) { problems = append(problems, err) }
 	var err error
+	cfg.dnsNames, cfg.ips, err = names(or(envDNSNames, "localhost"))
+	note(err)
 	cfg.sealDir, err = sealDir(p)
 	note(err)
 	cfg.recoveryOnly, err = flag(p, envRecoveryOnly)
@@ -97,7 +99,7 @@ func readConfig(p process) (config, error) {
 }
 
 // names splits the list into DNS names and IP addresses. Spaces and empty entries do not count (Q13).
-func names(list string) (dns []string, ips []net.IP) {
+func names(list string) (dns []string, ips []net.IP, err error) {
 	for name := range strings.SplitSeq(list, ",") {
 		name = strings.TrimSpace(name)
 		if ip := net.ParseIP(name); ip != nil {
@@ -106,7 +108,14 @@ func names(list string) (dns []string, ips []net.IP) {
 			dns = append(dns, name)
 		}
 	}
-	return dns, ips
+	if i := slices.IndexFunc(dns, func(name string) bool { return !ascii(name) }); i >= 0 {
+		err = fmt.Errorf("%s: a certificate cannot hold %q: write it in ASCII, with xn--", envDNSNames, dns[i])
+	}
+	return dns, ips, err
+}
+
+func ascii(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r > unicode.MaxASCII })
 }
 
 func sealDir(p process) (string, error) {

@@ -73,7 +73,7 @@ func TestConfig(t *testing.T) {
 
 func TestBadConfigShowsAllProblems(t *testing.T) {
 	_, err := readConfig(env(
-		envRecoveryOnly, "true", envSimulation, "yes", envHistoryLimit, "-1",
+		envDNSNames, "a.example, bücher.example", envRecoveryOnly, "true", envSimulation, "yes", envHistoryLimit, "-1",
 		envDistributed, "1", envLegacy, "DistributedCoordinator", envStoreBackend, "k8s-secret",
 		envHSMVault, "https://x", envHSMKey, "k",
 	))
@@ -81,6 +81,7 @@ func TestBadConfigShowsAllProblems(t *testing.T) {
 		t.Fatal("accepted")
 	}
 	want := []string{
+		`EDG_COORDINATOR_DNS_NAMES: a certificate cannot hold "bücher.example": write it in ASCII, with xn--`,
 		`EDG_COORDINATOR_RECOVERY_ONLY must be 0 or 1, not "true"`,
 		`EDG_COORDINATOR_SIMULATION must be 0 or 1, not "yes"`,
 		`EDG_COORDINATOR_HISTORY_MIB must be a number of MiB, at least 1, not "-1"`,
