@@ -27,7 +27,7 @@ func failedStep(m *manifest.Manifest, problems manifest.Problems) string {
 	for _, p := range problems {
 		first = min(first, stepOf(m, p.Path))
 	}
-	return map[int]string{
+	return [...]string{
 		stepCheck: "checking manifest", stepShared: "generating secrets from manifest",
 		stepPlaceholders: "generating placeholder secrets from manifest",
 		stepRecovery:     "generating recovery encryption key", stepUsers: "generating users from manifest",

@@ -202,3 +202,11 @@ imagePullSecrets:
   - name: {{ . }}
 {{- end }}
 {{- end }}
+
+{{/* Labels of Pods besides ours; the user's win. Empty if there are none. */}}
+{{- define "marblerun.podLabels" -}}
+{{- $istio := ternary dict (dict "sidecar.istio.io/inject" "false") (not .Values.ingress.istio.enabled) }}
+{{- with merge (dict) (.Values.global.podLabels | default dict) $istio }}
+{{- toYaml . }}
+{{- end }}
+{{- end }}

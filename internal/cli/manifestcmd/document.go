@@ -61,13 +61,9 @@ func (d document) parse(update bool) (*manifest.Manifest, manifest.Problems) {
 	return m, d.locate(manifest.Check(d.data, m, nil))
 }
 
-// check returns everything for which a Coordinator would refuse the document, be it as an update, and warnings. Besides
-// parse it executes the templates, on placeholders.
-func (d document) check(ctx context.Context) manifest.Problems {
-	m, problems := d.read()
-	if m == nil {
-		return problems
-	}
+// check returns everything for which a Coordinator would refuse m, which the document is, be it as an update, and
+// warnings. Besides parse it executes the templates, on placeholders.
+func (d document) check(ctx context.Context, m *manifest.Manifest) manifest.Problems {
 	return d.updateProblems(ctx, samePackages(m), m)
 }
 

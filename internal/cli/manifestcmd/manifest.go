@@ -206,11 +206,14 @@ func (a *commands) manifestCheck(ctx context.Context, path string, output consol
 	if err != nil {
 		return err
 	}
-	if m, _ := doc.read(); m != nil && m.UpdateKind() == manifest.PackageUpdate {
-		a.Note("%s names nothing but packages, so it is checked as an update of their versions; a manifest to set needs "+
-			"Marbles, too", path)
+	m, problems := doc.read()
+	if m != nil {
+		if m.UpdateKind() == manifest.PackageUpdate {
+			a.Note("%s names nothing but packages, so it is checked as an update of their versions; a manifest to set needs "+
+				"Marbles, too", path)
+		}
+		problems = doc.check(ctx, m)
 	}
-	problems := doc.check(ctx)
 	failures := len(problems.Errors())
 	warnings := len(problems) - failures
 	if output.JSON() {

@@ -111,9 +111,10 @@ func (s *Session) Imported() []string {
 	return slices.Sorted(slices.Values(paths))
 }
 
-// importedBundles reads them, those with the newest collateral first: what is older would not know the latest TCB
-// recovery. One that cannot be read is warned of and passed over: the services are still there.
-func (s *Session) importedBundles() []*collateral.Bundle {
+// importedBundles reads those that are valid at the given time, those with the newest collateral first: what is older
+// would not know the latest TCB recovery. One that cannot be read is warned of and passed over: the services are still
+// there.
+func (s *Session) importedBundles(now time.Time) []*collateral.Bundle {
 	var bundles []*collateral.Bundle
 	for _, path := range s.Imported() {
 		bundle, err := ReadBundle(path)
@@ -121,7 +122,9 @@ func (s *Session) importedBundles() []*collateral.Bundle {
 			s.Warn("%v", err)
 			continue
 		}
-		bundles = append(bundles, bundle)
+		if !expired(bundle, now) && !newest(bundle).After(now) {
+			bundles = append(bundles, bundle)
+		}
 	}
 	slices.SortStableFunc(bundles, func(a, b *collateral.Bundle) int { return newest(b).Compare(newest(a)) })
 	return bundles
@@ -141,15 +144,7 @@ func newest(b *collateral.Bundle) (issued time.Time) {
 type imported struct {
 	*collateral.Fetcher
 	session *Session
-	now     time.Time
-	bundles []*collateral.Bundle // each is used until the first of its items expires
-}
-
-// current are the bundles that can be used: all in them is valid.
-func (i *imported) current() []*collateral.Bundle {
-	return slices.DeleteFunc(slices.Clone(i.bundles), func(b *collateral.Bundle) bool {
-		return expired(b, i.now) || newest(b).After(i.now)
-	})
+	bundles []*collateral.Bundle // all in them is valid
 }
 
 func (i *imported) tell(b *collateral.Bundle) {
@@ -158,7 +153,7 @@ func (i *imported) tell(b *collateral.Bundle) {
 
 // DCAP gets the collateral of a quote.
 func (i *imported) DCAP(ctx context.Context, need collateral.DCAPNeed) (*dcap.Collateral, error) {
-	for _, b := range i.current() {
+	for _, b := range i.bundles {
 		if col, err := b.DCAP(ctx, need); err == nil && len(col.PCKCRL) > 0 && len(col.RootCACRL) > 0 {
 			i.tell(b)
 			return col, nil
@@ -171,7 +166,7 @@ func (i *imported) DCAP(ctx context.Context, need collateral.DCAPNeed) (*dcap.Co
 func (i *imported) SNP(ctx context.Context, need collateral.SNPNeed) (snp.Certificates, error) {
 	without := need
 	without.Have.CRL = nil
-	for _, b := range i.current() {
+	for _, b := range i.bundles {
 		if certs, err := b.SNP(ctx, without); err == nil && len(certs.CRL) > 0 {
 			i.tell(b)
 			return certs, nil

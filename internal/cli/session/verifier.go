@@ -123,7 +123,7 @@ func (s *Session) source(vek []byte, now time.Time) (collateral.Source, error) {
 		if err != nil {
 			return nil, err
 		}
-		source = &imported{Fetcher: fetcher, session: s, now: now, bundles: s.importedBundles()}
+		source = &imported{Fetcher: fetcher, session: s, bundles: s.importedBundles(now)}
 	}
 	if len(vek) > 0 {
 		return &withVEK{source, vek}, nil

@@ -20,6 +20,10 @@ import (
 	"github.com/marblerun/marblerun/api"
 )
 
+// WebhookHint is the advice when a webhook that the API server must ask does not answer.
+const WebhookHint = "A webhook of the cluster does not answer: " +
+	"'kubectl get mutatingwebhookconfigurations,validatingwebhookconfigurations'."
+
 // explainConfig adds a hint to an error of reading the configuration, for which there were these files.
 func explainConfig(err error, o Options, files []string) error {
 	switch {
@@ -90,8 +94,7 @@ func (c *Cluster) hint(err error) string {
 	case apierrors.IsForbidden(err) && strings.Contains(text, "exceeded quota"):
 		return fmt.Sprintf("The namespace's quota is too small: kubectl -n %s describe resourcequota", c.Namespace)
 	case strings.Contains(text, "failed calling webhook"):
-		return "A webhook of the cluster does not answer: " +
-			"'kubectl get mutatingwebhookconfigurations,validatingwebhookconfigurations'."
+		return WebhookHint
 	case strings.Contains(text, "admission webhook"), strings.Contains(text, "ValidatingAdmissionPolicy"):
 		return "A rule of this cluster forbids it. Who runs the cluster knows what it asks for."
 	case apierrors.IsForbidden(err):

@@ -3,7 +3,11 @@
 
 package rollout
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/marblerun/marblerun/internal/kube/cluster"
+)
 
 const claimHint = "The Coordinator keeps its sealed state on this volume. Give the cluster a default StorageClass, name " +
 	"one with --set coordinator.storageClass=NAME, or create a PersistentVolume."
@@ -46,9 +50,7 @@ var hints = []struct {
 	{[]string{"violates PodSecurity"},
 		"The namespace's Pod Security level forbids this Pod: " +
 			"kubectl label ns {namespace} pod-security.kubernetes.io/enforce=privileged --overwrite"},
-	{[]string{"failed calling webhook"},
-		"A webhook of the cluster does not answer: " +
-			"'kubectl get mutatingwebhookconfigurations,validatingwebhookconfigurations'."},
+	{[]string{"failed calling webhook"}, cluster.WebhookHint},
 }
 
 const imageHint = "The node cannot get the image. Without a way to the registry, load it onto the node; from a registry of " +
